@@ -1,0 +1,1 @@
+"""Infrastructure providers and the meshes that run on them."""

@@ -1,0 +1,1 @@
+"""Meshes as processes on this host: real data planes, one file each."""

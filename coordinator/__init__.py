@@ -1,0 +1,1 @@
+"""The face: HTTP API, pages, schedules, reconciler, command line, embedded services."""

@@ -1,0 +1,1 @@
+"""The nouns everyone shares: plan, matrix, trial, histogram, errors, settings, queue, store."""

@@ -1,0 +1,311 @@
+"""The plan a user submits: its fields, their defaults and their limits."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+NAME_PATTERN = r"^[a-z0-9]([a-z0-9._+-]{0,62}[a-z0-9])?$"
+
+Placement = Literal["pair", "client", "server", "node"]
+Arrival = Literal["poisson", "uniform", "burst", "ramp"]
+Protocol = Literal["http/1.1"]
+Provider = Literal["local", "kubernetes", "external"]
+
+_HEADER_TEXT = re.compile(r"^[\x20-\x7e\t]*$")
+
+
+def _checked_headers(headers: dict[str, str]) -> dict[str, str]:
+    for name, value in headers.items():
+        if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name) or not _HEADER_TEXT.match(value):
+            raise ValueError(f"header {name!r} is not a valid HTTP header")
+        if name.lower() in {"host", "content-length", "connection", "transfer-encoding"}:
+            raise ValueError(f"header {name!r} is set by the load engine; leave it out")
+    return headers
+
+
+Name = Annotated[str, Field(pattern=NAME_PATTERN, description="lower-case letters, digits and . _ + -")]
+Headers = Annotated[dict[str, str], AfterValidator(_checked_headers)]
+
+
+class Strict(BaseModel):
+    """Base of all plan models: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ProxyChoice(Strict):
+    """One proxy of a mixed pair."""
+
+    adapter: Name
+    version: str = Field(default="latest", description="exact, latest, previous, latest-N or a range such as >=1.38")
+    binary: str | None = Field(default=None, description="path of a binary on the worker, instead of a version")
+
+
+class Mesh(Strict):
+    """What is compared. One entry gives one arm per version.
+
+    Either ``adapter`` (with ``versions``), or ``client`` and ``server`` for a pair of different meshes.
+    """
+
+    adapter: Name | None = None
+    versions: tuple[str, ...] = Field(default=("latest",), min_length=1, description="version selectors")
+    binary: str | None = Field(default=None, description="path of a binary on the worker, instead of a version")
+    placement: Placement = "pair"
+    client: ProxyChoice | None = None
+    server: ProxyChoice | None = None
+    label: Name | None = Field(default=None, description="name of the arm; made from adapter and version by default")
+    profiles: tuple[Name, ...] | None = Field(default=None, description="only these of the plan's profiles")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_a_bare_name_and_a_single_version(cls, data: Any) -> Any:
+        if isinstance(data, str):
+            return {"adapter": data}
+        if isinstance(data, dict) and "version" in data:
+            if "versions" in data:
+                raise ValueError("give version or versions, not both")
+            data = dict(data)
+            data["versions"] = [data.pop("version")]
+        return data
+
+    @model_validator(mode="after")
+    def _is_one_adapter_or_a_mixed_pair(self) -> Self:
+        mixed = self.client is not None and self.server is not None
+        if (self.adapter is None) != mixed or (self.adapter and (self.client or self.server)):
+            raise ValueError("give adapter, or both client and server for a mixed pair")
+        if mixed and self.placement != "pair":
+            raise ValueError("client and server make a pair; leave placement out")
+        if self.binary and (mixed or len(self.versions) > 1):
+            raise ValueError("binary replaces one version: give a single entry for each binary")
+        return self
+
+
+class Profile(Strict):
+    """A mesh-neutral configuration. Every field is set explicitly in every proxy."""
+
+    name: Name
+    mtls: bool = Field(default=False, description="mutual TLS between client and server proxy")
+    access_log: bool = Field(default=False, description="one access-log line a request, to a file")
+    metrics: bool = Field(default=False, description="the proxy's own request metrics, at full detail")
+    proxy_threads: int = Field(default=1, ge=1, le=256, description="worker threads of each proxy")
+    request_timeout_s: float = Field(default=15.0, gt=0, le=600, description="upstream time-out of each proxy")
+    idle_connections: int = Field(default=1024, ge=1, le=65_536, description="keep-alive pool to the upstream")
+    tls_version: Literal["1.2", "1.3"] = "1.3"
+    request_id: bool = Field(default=False, description="let the proxy add a request id header")
+
+
+BUILT_IN_PROFILES: dict[str, Profile] = {
+    "plain": Profile(name="plain"),
+    "mtls": Profile(name="mtls", mtls=True),
+    "observed": Profile(name="observed", access_log=True, metrics=True),
+    "mtls-observed": Profile(name="mtls-observed", mtls=True, access_log=True, metrics=True),
+}
+
+
+def _built_in_profile(value: Any) -> Any:
+    if isinstance(value, str):
+        if value not in BUILT_IN_PROFILES:
+            known = ", ".join(BUILT_IN_PROFILES)
+            raise ValueError(f"unknown profile {value!r}; known: {known}; or give an object with a name of its own")
+        return BUILT_IN_PROFILES[value]
+    return value
+
+
+class CommandVersion(Strict):
+    """One version of a user's own program."""
+
+    version: Name
+    command: tuple[str, ...] = Field(
+        min_length=1, description="argv; {port} and {reply_bytes} are filled in; no shell is involved"
+    )
+    env: dict[str, str] = Field(default_factory=dict)
+    working_directory: str | None = None
+
+
+class Workload(Strict):
+    """The application under load and the request sent to it.
+
+    ``fixed-reply`` is our own: constant replies of ``reply_bytes``, echoing nothing. With ``commands`` the
+    application is a user's program, one arm for each version.
+    """
+
+    name: Name
+    app: Literal["fixed-reply"] | None = None
+    commands: tuple[CommandVersion, ...] = ()
+    protocol: Protocol = "http/1.1"
+    method: Literal["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD"] = "GET"
+    path: str = Field(default="/", pattern=r"^/[!-~]*$")
+    headers: Headers = Field(default_factory=dict)
+    body_bytes: int = Field(default=0, ge=0, le=1 << 20)
+    reply_bytes: int | None = Field(
+        default=None, ge=0, le=16 << 20, description="expected size of the reply's body; None: not checked"
+    )
+    expected_status: int = Field(default=200, ge=200, le=599)
+    health_path: str = Field(default="/", pattern=r"^/[!-~]*$")
+    health_timeout_s: float = Field(default=30.0, gt=0, le=600)
+    locust_file: str | None = Field(default=None, description="an own Locust scenario; never compared with the engine")
+
+    @model_validator(mode="after")
+    def _is_ours_or_a_command(self) -> Self:
+        if (self.app is None) == (not self.commands):
+            raise ValueError("give app (fixed-reply) or commands")
+        if self.app and self.reply_bytes is None:
+            raise ValueError("give reply_bytes with app: fixed-reply")
+        versions = [command.version for command in self.commands]
+        if len(set(versions)) != len(versions):
+            raise ValueError("commands: each version may appear once")
+        return self
+
+
+class Size(Strict):
+    """How big the infrastructure is."""
+
+    replicas: int = Field(default=1, ge=1, le=1000, description="copies of the application")
+    app_threads: int = Field(default=1, ge=1, le=256, description="worker threads of the built-in application")
+
+
+class Infrastructure(Strict):
+    """Where an environment runs."""
+
+    name: Name = "local"
+    provider: Provider = "local"
+    size: Size = Size()
+    target_url: str | None = Field(default=None, description="external: the endpoint; an operator must allow it")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_a_bare_name(cls, data: Any) -> Any:
+        return {"name": data, "provider": data} if isinstance(data, str) else data
+
+    @model_validator(mode="after")
+    def _has_a_target_when_external(self) -> Self:
+        if (self.provider == "external") != (self.target_url is not None):
+            raise ValueError("target_url belongs to provider: external, and is needed there")
+        if self.provider == "local" and self.size.replicas != 1:
+            raise ValueError("the local provider runs one copy of the application: size.replicas must be 1")
+        return self
+
+
+class Load(Strict):
+    """How requests arrive. Users are connections; the rate belongs to the whole test."""
+
+    name: Name | None = Field(default=None, description="made from rate and connections by default")
+    rate_rps: float | None = Field(default=None, gt=0, le=2_000_000, description="offered requests a second, in total")
+    loop: Literal["open", "closed"] = Field(default="open", description="closed: explicit, labelled, no verdicts")
+    connections: int = Field(default=16, ge=1, le=60_000)
+    arrival: Arrival = "poisson"
+    burst_requests: int = Field(default=10, ge=2, le=100_000, description="arrival: burst - requests sent together")
+    ramp_from_rps: float | None = Field(default=None, gt=0, description="arrival: ramp - rate at the window's start")
+    warm_up_s: float = Field(default=30.0, ge=0.5, le=3600)
+    window_s: float = Field(default=60.0, ge=1, le=86_400)
+    cool_down_s: float = Field(default=15.0, ge=0, le=3600)
+    load_workers: int = Field(default=1, ge=1, le=1000)
+    requests_per_connection: int | None = Field(default=None, ge=1, description="reconnect after so many requests")
+    timeout_s: float = Field(default=10.0, gt=0, le=60)
+
+    @model_validator(mode="after")
+    def _is_open_with_a_rate_or_closed(self) -> Self:
+        if (self.loop == "open") != (self.rate_rps is not None):
+            raise ValueError("rate_rps is needed with loop: open, and has no meaning with loop: closed")
+        if (self.arrival == "ramp") != (self.ramp_from_rps is not None):
+            raise ValueError("ramp_from_rps belongs to arrival: ramp, and is needed there")
+        if self.connections < self.load_workers:
+            raise ValueError("each load worker needs a connection: raise connections or lower load_workers")
+        return self
+
+    @property
+    def label(self) -> str:
+        """The load's name, or one made of what it is."""
+        if self.name:
+            return self.name
+        rate = "closed" if self.rate_rps is None else f"{self.rate_rps:g}rps"
+        arrival = "" if self.arrival == "poisson" else f"-{self.arrival}"
+        return f"{rate}-{self.connections}c{arrival}".replace("+", "")
+
+    @property
+    def duration_s(self) -> float:
+        """Warm-up, window and cool-down together."""
+        return self.warm_up_s + self.window_s + self.cool_down_s
+
+
+class Rule(Strict):
+    """Selects cells by shell patterns (``*``, ``?``) on the labels of their dimensions; all given must match."""
+
+    mesh: str | None = None
+    profile: str | None = None
+    workload: str | None = None
+    infrastructure: str | None = None
+    load: str | None = None
+
+    @model_validator(mode="after")
+    def _names_a_dimension(self) -> Self:
+        if not any(getattr(self, dimension) for dimension in Rule.model_fields):
+            raise ValueError("give at least one of mesh, profile, workload, infrastructure, load")
+        return self
+
+
+class Margins(Strict):
+    """Differences too small to matter. Ratios: 0.03 is three per cent. Source: measurement.md 4."""
+
+    p50_ratio: float = Field(default=0.03, gt=0, lt=1)
+    p99_ratio: float = Field(default=0.05, gt=0, lt=1)
+    cpu_ratio: float = Field(default=0.03, gt=0, lt=1)
+    memory_ratio: float = Field(default=0.05, gt=0, lt=1)
+    capacity_ratio: float = Field(default=0.03, gt=0, lt=1)
+    errors_points: float = Field(default=0.1, gt=0, lt=100)
+
+
+class Schedule(Strict):
+    """When the plan fires by itself."""
+
+    cron: str = Field(description="five fields: minute hour day month weekday")
+    time_zone: str = Field(default="UTC", description="IANA name, e.g. Europe/Berlin")
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+class Plan(Strict):
+    """The declarative document: every combination of its lists is a cell."""
+
+    version: Literal[1] = Field(default=1, description="version of the plan format")
+    name: Name
+    description: str = Field(default="", max_length=2000)
+    meshes: Annotated[tuple[Mesh, ...], BeforeValidator(_listed)] = Field(min_length=1)
+    profiles: Annotated[
+        tuple[Annotated[Profile, BeforeValidator(_built_in_profile)], ...], BeforeValidator(_listed)
+    ] = (BUILT_IN_PROFILES["plain"],)
+    workloads: Annotated[tuple[Workload, ...], BeforeValidator(_listed)] = Field(min_length=1)
+    infrastructures: Annotated[tuple[Infrastructure, ...], BeforeValidator(_listed)] = (Infrastructure(),)
+    loads: Annotated[tuple[Load, ...], BeforeValidator(_listed)] = Field(min_length=1)
+    include: tuple[Rule, ...] = Field(default=(), description="keep only cells that match one of these")
+    exclude: tuple[Rule, ...] = Field(default=(), description="then drop cells that match one of these")
+    blocks: int = Field(default=10, ge=1, le=1000)
+    seed: int | None = Field(default=None, ge=0, lt=2**63, description="drawn and stored when absent")
+    baseline: str = Field(default="none", description="label of the mesh that others are compared with")
+    aa_arm: bool = Field(default=False, description="run the baseline a second time under another label")
+    margins: Margins = Margins()
+    schedule: Schedule | None = None
+
+    @model_validator(mode="after")
+    def _has_unique_names(self) -> Self:
+        for field, names in {
+            "profiles": [profile.name for profile in self.profiles],
+            "workloads": [workload.name for workload in self.workloads],
+            "infrastructures": [infrastructure.name for infrastructure in self.infrastructures],
+            "loads": [load.label for load in self.loads],
+            "meshes": [mesh.label for mesh in self.meshes if mesh.label],
+        }.items():
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"{field}: {', '.join(twice)} appears more than once; give each its own name")
+        known = {profile.name for profile in self.profiles}
+        for mesh in self.meshes:
+            for name in mesh.profiles or ():
+                if name not in known:
+                    raise ValueError(f"meshes: profile {name!r} is not among the plan's profiles {sorted(known)}")
+        return self

@@ -1,0 +1,57 @@
+"""Settings of one installation, read from ``MESHGAUGE_*`` variables by entry points and passed down."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+def default_data_dir() -> Path:
+    """Return the user's data directory for Meshgauge (XDG base directory specification)."""
+    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(base) / "meshgauge"
+
+
+class Settings(BaseSettings):
+    """All settings. Each is an environment variable: ``MESHGAUGE_`` and its name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix="MESHGAUGE_", frozen=True, extra="ignore")
+
+    database_url: SecretStr | None = Field(
+        default=None, description="Postgres to use (postgresql+psycopg2://...); none: an embedded one is started"
+    )
+    broker_url: SecretStr | None = Field(
+        default=None, description="Redis-protocol server to use (redis://...); none: an embedded one is started"
+    )
+    data_dir: Path = Field(default_factory=default_data_dir, description="databases, caches, logs, state; private")
+    listen_host: str = Field(
+        default="127.0.0.1", description="address of the coordinator; beyond loopback needs tokens"
+    )
+    listen_port: int = Field(default=0, ge=0, le=65_535, description="port of the coordinator; 0: a free one is chosen")
+    coordinator_url: str | None = Field(default=None, description="coordinator the command line talks to")
+    api_token: SecretStr | None = Field(default=None, description="bearer token the command line sends")
+    site: str = Field(default="local", description="name of the place where this host's workers run environments")
+    lease_s: float = Field(default=60.0, gt=0, description="life of a lease that is not renewed")
+    heartbeat_s: float = Field(default=10.0, gt=0, description="time between renewals of a lease")
+    tick_s: float = Field(default=5.0, gt=0, description="time between rounds of the reconciler")
+    redispatch_s: float = Field(default=60.0, gt=0, description="due work nobody claimed is announced again after this")
+    max_attempts: int = Field(default=3, ge=1, description="attempts at an environment before it counts as failed")
+    max_cells: int = Field(default=5000, ge=1, description="largest matrix a submitted plan may have")
+    max_plan_bytes: int = Field(default=262_144, ge=1024, description="largest plan accepted, in bytes")
+    load_engine: Literal["auto", "native", "python"] = Field(default="auto", description="engine of the load workers")
+    allow_commands: bool = Field(
+        default=True, description="plans may name programs and Locust files to run (off for remote submitters)"
+    )
+    allowed_targets: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="networks external load may be sent to, CIDR, comma separated"
+    )
+    quiet_host: Literal["auto", "off"] = Field(
+        default="auto", description="make the host quiet while measuring (idle-class spinners, real-time engine thread)"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="least severe line logged"
+    )

@@ -1,0 +1,1 @@
+"""Postgres: the truth about runs, environments, trials and what was measured."""

@@ -1,0 +1,1 @@
+"""Pure: trials in, numbers, figures and pages out."""

@@ -1,0 +1,1 @@
+"""Celery tasks and the subprocesses that bring environments up, drive load and record what happens."""

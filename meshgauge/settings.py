@@ -27,6 +27,12 @@ class Settings(BaseSettings):
     broker_url: SecretStr | None = Field(
         default=None, description="Redis-protocol server to use (redis://...); none: an embedded one is started"
     )
+    postgres_bin_dir: Path | None = Field(
+        default=None, description="folder of the embedded Postgres' programs; none: the wheel's, then the system's"
+    )
+    redis_server: Path | None = Field(
+        default=None, description="program of the embedded Redis-protocol server; none: the wheel's, then the system's"
+    )
     data_dir: Path = Field(default_factory=default_data_dir, description="databases, caches, logs, state; private")
     listen_host: str = Field(
         default="127.0.0.1", description="address of the coordinator; beyond loopback needs tokens"

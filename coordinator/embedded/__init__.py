@@ -1,0 +1,1 @@
+"""Embedded services: Postgres, Redis, coordinator, reconciler and workers under one supervisor."""

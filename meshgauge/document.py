@@ -121,7 +121,9 @@ def validate_plan(data: dict[str, Any]) -> Plan:
         return Plan.model_validate(data)
     except ValidationError as error:
         details = error.errors(include_url=False)
-        raise InvalidPlanError(_problem(detail) for detail in details if not _is_consequence(detail, details)) from error
+        raise InvalidPlanError(
+            _problem(detail) for detail in details if not _is_consequence(detail, details)
+        ) from error
 
 
 def plan_sha256(text: str) -> str:

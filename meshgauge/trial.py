@@ -194,3 +194,21 @@ class TrialRecord:
         if self.load is None:
             return frozenset({"latency", "cpu", "memory", "throughput", "errors"})
         return frozenset().union(*(gate.spoils for gate in self.gates if gate.status == "invalid"))
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredTrial:
+    """The answer of one attempt at a trial, on its way from the worker to the store.
+
+    Attributes:
+        checks: the treatment checks made before, during and after it, as plain JSON.
+    """
+
+    trial_id: str
+    state: Literal["measured", "invalid", "failed"]
+    reason: str | None
+    load: LoadResult | None
+    samples: tuple[UsageSample, ...]
+    usage: tuple[ComponentUsage, ...]
+    gates: tuple[GateResult, ...]
+    checks: tuple[Mapping[str, Any], ...]

@@ -1,0 +1,345 @@
+"""Runs: submitting, listing, cancelling, finishing, and blocks added for invalid ones."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from meshgauge.document import plan_sha256
+from meshgauge.errors import ConflictError, UnknownNameError
+from meshgauge.matrix import Turn, block_order
+from meshgauge.plan import Infrastructure
+from meshgauge.resolved import ResolvedPlan
+from meshgauge.store import events, schema
+from meshgauge.store.bulk import copy_rows
+
+MAX_EXTRA_BLOCKS_RATIO = 0.3  # measurement.md 6: at most 30 % more blocks than planned
+
+SiteOf = Callable[[Infrastructure], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """Who wants what run. ``idempotency_key``: the same key gives the same run."""
+
+    resolved: ResolvedPlan
+    idempotency_key: str
+    submitted_by: str
+    estimate_s: float
+    provenance: Mapping[str, Any]
+    schedule_id: int | None = None
+    fire_at: dt.datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A run without its trials."""
+
+    id: uuid.UUID
+    name: str
+    state: str
+    reason: str | None
+    submitted_by: str
+    blocks: int
+    extra_blocks: int
+    estimate_s: float
+    cancel_at: dt.datetime | None
+    created_at: dt.datetime
+    started_at: dt.datetime | None
+    finished_at: dt.datetime | None
+    schedule_id: int | None
+    trials: Mapping[str, int]  # number of trials per state
+
+
+def submit(connection: sa.Connection, submission: Submission, site_of: SiteOf) -> tuple[uuid.UUID, bool]:
+    """Store a run with all its environments and trials; return its id and whether it is new.
+
+    Raises:
+        ConflictError: the idempotency key was used for another plan.
+    """
+    resolved = submission.resolved
+    sha256 = plan_sha256(resolved.text)
+    connection.execute(
+        insert(schema.plan)
+        .values(sha256=sha256, name=resolved.plan.name, body=resolved.text)
+        .on_conflict_do_nothing(index_elements=["sha256"])
+    )
+    run_id = uuid.uuid4()
+    stored = connection.execute(
+        insert(schema.run)
+        .values(
+            id=run_id,
+            plan_sha256=sha256,
+            idempotency_key=submission.idempotency_key,
+            name=resolved.plan.name,
+            document=resolved.document(),
+            resolved=resolved.resolution(),
+            seed=resolved.seed,
+            blocks=resolved.plan.blocks,
+            submitted_by=submission.submitted_by,
+            schedule_id=submission.schedule_id,
+            fire_at=submission.fire_at,
+            estimate_s=submission.estimate_s,
+            provenance=dict(submission.provenance),
+        )
+        .on_conflict_do_nothing(index_elements=["idempotency_key"])
+    )
+    if stored.rowcount == 0:
+        return _same_run(connection, submission.idempotency_key, sha256), False
+    turns = block_order(resolved.matrix, resolved.plan.blocks, resolved.seed, resolved.plan.baseline)
+    _insert_turns(connection, run_id, turns, site_of)
+    events.append(
+        connection, run_id, "submitted", {"name": resolved.plan.name, "trials": sum(len(t.cells) for t in turns)}
+    )
+    return run_id, True
+
+
+def _same_run(connection: sa.Connection, idempotency_key: str, sha256: str) -> uuid.UUID:
+    row = connection.execute(
+        sa.select(schema.run.c.id, schema.run.c.plan_sha256).where(schema.run.c.idempotency_key == idempotency_key)
+    ).one()
+    if row.plan_sha256 != sha256:
+        raise ConflictError(
+            f"idempotency key {idempotency_key!r} was used for another plan (run {row.id}); send a new key"
+        )
+    found: uuid.UUID = row.id
+    return found
+
+
+def _insert_turns(connection: sa.Connection, run_id: uuid.UUID, turns: Sequence[Turn], site_of: SiteOf) -> None:
+    sites = {site_of(turn.environment.infrastructure) for turn in turns}
+    connection.execute(insert(schema.site).values([{"name": name} for name in sorted(sites)]).on_conflict_do_nothing())
+    first = connection.execute(
+        sa.select(sa.func.coalesce(sa.func.max(schema.environment.c.ordinal) + 1, 0)).where(
+            schema.environment.c.run_id == run_id
+        )
+    ).scalar_one()
+    ids = [uuid.uuid4() for _ in turns]
+    copy_rows(
+        connection,
+        schema.environment,
+        ("id", "run_id", "ordinal", "block", "position", "replicate", "key", "labels", "site"),
+        (
+            (ids[at], run_id, first + at, turn.block, turn.position, turn.replicate, turn.environment.key,
+             turn.environment.key.split("/"), site_of(turn.environment.infrastructure))
+            for at, turn in enumerate(turns)
+        ),
+    )  # fmt: skip
+    copy_rows(
+        connection,
+        schema.trial,
+        ("id", "run_id", "environment_id", "turn", "cell", "load"),
+        (
+            (uuid.uuid4(), run_id, ids[at], order, cell.key, cell.load.label)
+            for at, turn in enumerate(turns)
+            for order, cell in enumerate(turn.cells)
+        ),
+    )
+
+
+def restored_plan(connection: sa.Connection, run_id: uuid.UUID) -> ResolvedPlan:
+    """Return the frozen plan of a run.
+
+    Raises:
+        UnknownNameError: no such run.
+    """
+    row = connection.execute(
+        sa.select(schema.run.c.document, schema.run.c.resolved, schema.run.c.seed, schema.plan.c.body)
+        .join(schema.plan, schema.plan.c.sha256 == schema.run.c.plan_sha256)
+        .where(schema.run.c.id == run_id)
+    ).one_or_none()
+    if row is None:
+        raise UnknownNameError("run", str(run_id), [])
+    return ResolvedPlan.restored(row.body, row.document, row.resolved, row.seed)
+
+
+_RUN_COLUMNS = (
+    schema.run.c.id,
+    schema.run.c.name,
+    schema.run.c.state,
+    schema.run.c.reason,
+    schema.run.c.submitted_by,
+    schema.run.c.blocks,
+    schema.run.c.extra_blocks,
+    schema.run.c.estimate_s,
+    schema.run.c.cancel_at,
+    schema.run.c.created_at,
+    schema.run.c.started_at,
+    schema.run.c.finished_at,
+    schema.run.c.schedule_id,
+)
+
+
+def get(connection: sa.Connection, run_id: uuid.UUID) -> RunRow:
+    """Return one run.
+
+    Raises:
+        UnknownNameError: no such run.
+    """
+    row = connection.execute(sa.select(*_RUN_COLUMNS).where(schema.run.c.id == run_id)).one_or_none()
+    if row is None:
+        raise UnknownNameError("run", str(run_id), [])
+    return RunRow(**row._mapping, trials=_trial_counts(connection, [run_id]).get(run_id, {}))
+
+
+def newest(connection: sa.Connection, limit: int, before: dt.datetime | None = None) -> tuple[RunRow, ...]:
+    """Return up to ``limit`` runs, newest first, made before ``before``."""
+    query = sa.select(*_RUN_COLUMNS).order_by(schema.run.c.created_at.desc()).limit(limit)
+    if before is not None:
+        query = query.where(schema.run.c.created_at < before)
+    rows = connection.execute(query).all()
+    counts = _trial_counts(connection, [row.id for row in rows])
+    return tuple(RunRow(**row._mapping, trials=counts.get(row.id, {})) for row in rows)
+
+
+def _trial_counts(connection: sa.Connection, run_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, dict[str, int]]:
+    counts: dict[uuid.UUID, dict[str, int]] = {}
+    for run_id, state, number in connection.execute(
+        sa.select(schema.trial.c.run_id, schema.trial.c.state, sa.func.count())
+        .where(schema.trial.c.run_id.in_(run_ids))
+        .group_by(schema.trial.c.run_id, schema.trial.c.state)
+    ):
+        counts.setdefault(run_id, {})[state] = number
+    return counts
+
+
+def request_cancel(connection: sa.Connection, run_id: uuid.UUID, cancelled_by: str) -> RunRow:
+    """Ask a run to stop at once: pending work is cancelled here, running work is told by NOTIFY.
+
+    A finished run stays as it is.
+
+    Raises:
+        UnknownNameError: no such run.
+    """
+    asked = connection.execute(
+        sa.update(schema.run)
+        .where(schema.run.c.id == run_id, schema.run.c.finished_at.is_(None), schema.run.c.cancel_at.is_(None))
+        .values(cancel_at=sa.func.now(), cancelled_by=cancelled_by)
+    )
+    if asked.rowcount:
+        cancel_pending(connection, run_id)
+        events.append(connection, run_id, "cancel_requested", {"by": cancelled_by})
+        connection.execute(sa.select(sa.func.pg_notify(events.CANCEL_CHANNEL, str(run_id))))
+        finish_if_over(connection, run_id)
+    return get(connection, run_id)
+
+
+def cancel_pending(connection: sa.Connection, run_id: uuid.UUID) -> None:
+    """Cancel everything of a run that nobody has claimed."""
+    reason = "the run was cancelled"
+    ended = (
+        connection.execute(
+            sa.update(schema.environment)
+            .where(schema.environment.c.run_id == run_id, schema.environment.c.state == "pending")
+            .values(state="cancelled", reason=reason)
+            .returning(schema.environment.c.id)
+        )
+        .scalars()
+        .all()
+    )
+    connection.execute(
+        sa.update(schema.trial)
+        .where(schema.trial.c.environment_id.in_(ended), schema.trial.c.state.in_(("pending", "running")))
+        .values(state="cancelled", reason=reason)
+    )
+
+
+def finish_if_over(connection: sa.Connection, run_id: uuid.UUID) -> bool:
+    """End the run when nothing of it is open, with a sentence that says what happened; return whether it ended."""
+    run = connection.execute(
+        sa.select(schema.run.c.state, schema.run.c.cancel_at, schema.run.c.cancelled_by)
+        .where(schema.run.c.id == run_id, schema.run.c.finished_at.is_(None))
+        .with_for_update()
+    ).one_or_none()
+    if run is None:
+        return False
+    open_environments = connection.execute(
+        sa.select(sa.func.count())
+        .select_from(schema.environment)
+        .where(
+            schema.environment.c.run_id == run_id, schema.environment.c.state.in_(("pending", "leased", "measuring"))
+        )
+    ).scalar_one()
+    if open_environments:
+        return False
+    counts = _trial_counts(connection, [run_id]).get(run_id, {})
+    state = _final_state(counts, cancelled=run.cancel_at is not None)
+    reason = _sentence(connection, run_id, counts, run.cancelled_by)
+    connection.execute(
+        sa.update(schema.run)
+        .where(schema.run.c.id == run_id)
+        .values(state=state, reason=reason, finished_at=sa.func.now())
+    )
+    events.append(connection, run_id, "finished", {"state": state, "reason": reason})
+    return True
+
+
+def _final_state(counts: Mapping[str, int], *, cancelled: bool) -> str:
+    if cancelled:
+        return "cancelled"
+    return "done" if counts.get("measured") else "failed"
+
+
+def _sentence(connection: sa.Connection, run_id: uuid.UUID, counts: Mapping[str, int], cancelled_by: str | None) -> str:
+    order = ("measured", "invalid", "failed", "cancelled")
+    parts = [f"{counts[state]} {state}" for state in order if counts.get(state)]
+    sentence = f"{', '.join(parts) or 'no'} trials"
+    if cancelled_by:
+        sentence += f"; cancelled by {cancelled_by}"
+    reasons = connection.execute(
+        sa.select(schema.trial.c.reason, sa.func.count())
+        .where(schema.trial.c.run_id == run_id, schema.trial.c.state.in_(("failed", "invalid")))
+        .group_by(schema.trial.c.reason)
+        .order_by(sa.func.count().desc())
+        .limit(3)
+    ).all()
+    for reason, number in reasons:
+        sentence += f"; {number}x {reason}"
+    return sentence
+
+
+def add_block_for_invalid(connection: sa.Connection, run_id: uuid.UUID, site_of: SiteOf) -> bool:
+    """Add one more block when measured blocks have invalid trials and the allowance is not used up.
+
+    Returns:
+        Whether a block was added. Only asks about runs whose planned work is over.
+
+    Source: measurement.md 6: an invalid trial's block is redone at the end, at most 30 % more blocks.
+    """
+    run = connection.execute(
+        sa.select(schema.run.c.blocks, schema.run.c.extra_blocks, schema.run.c.cancel_at)
+        .where(schema.run.c.id == run_id, schema.run.c.finished_at.is_(None))
+        .with_for_update()
+    ).one_or_none()
+    if run is None or run.cancel_at is not None:
+        return False
+    spoiled = connection.execute(
+        sa.select(sa.func.count(sa.distinct(schema.environment.c.block)))
+        .select_from(schema.trial.join(schema.environment, schema.environment.c.id == schema.trial.c.environment_id))
+        .where(schema.trial.c.run_id == run_id, schema.trial.c.state == "invalid")
+    ).scalar_one()
+    if spoiled <= run.extra_blocks or run.extra_blocks >= math.floor(run.blocks * MAX_EXTRA_BLOCKS_RATIO):
+        return False
+    resolved = restored_plan(connection, run_id)
+    block = run.blocks + run.extra_blocks
+    turns = block_order(resolved.matrix, block + 1, resolved.seed, resolved.plan.baseline)
+    _insert_turns(connection, run_id, [turn for turn in turns if turn.block == block], site_of)
+    connection.execute(sa.update(schema.run).where(schema.run.c.id == run_id).values(extra_blocks=run.extra_blocks + 1))
+    events.append(connection, run_id, "block_added", {"block": block, "invalid_blocks": spoiled})
+    return True
+
+
+def open_runs(connection: sa.Connection) -> Iterable[sa.Row[Any]]:
+    """Return id and cancel_at of every run that is not finished, oldest first."""
+    return connection.execute(
+        sa.select(schema.run.c.id, schema.run.c.cancel_at)
+        .where(schema.run.c.finished_at.is_(None))
+        .order_by(schema.run.c.created_at)
+    ).all()

@@ -1,0 +1,91 @@
+"""Verdicts: one word for a comparison, with what has to be said beside it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from reports.metrics import Metric
+from reports.statistics import ALPHA, Effect, Interval
+
+Word = Literal["slower", "faster", "more", "less", "equivalent", "inconclusive", "invalid"]
+Flag = Literal["fragile", "tiny but real", "below margin", "unconfirmed", "indicative"]
+
+FEWEST_VALID_BLOCKS = 6
+LEAST_VALID_RATIO = 0.8  # of the planned blocks
+FRAGILE_RANK_P = 0.10
+EQUIVALENCE_LEVEL = 0.90  # two one-sided tests at 5 %
+
+FLAG_MEANINGS: dict[Flag, str] = {
+    "fragile": "a rank test, which ignores sizes, does not support it: look at the single blocks",
+    "tiny but real": "the difference is real, and too small to matter",
+    "below margin": "the estimate is smaller than the margin, although the interval reaches beyond it",
+    "unconfirmed": "seen in one run; it is confirmed when a second run on fresh blocks agrees",
+    "indicative": "some trials, or the host, were less quiet than a benchmark needs",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Exactly one word. ``reason`` says why there is no better one; empty where the word says it all."""
+
+    word: Word
+    flags: tuple[Flag, ...] = ()
+    reason: str = ""
+
+
+def margin_on_scale(metric: Metric, margin: float) -> float:
+    """Return a margin on the scale of the metric's effects: ln(1 + margin) for ratios, so that it is symmetric."""
+    return math.log1p(margin) if metric.scale == "ratio" else margin
+
+
+def too_few_blocks(valid: int, planned: int) -> str | None:
+    """Return why so many valid blocks give no verdict, or None when they do."""
+    needed = max(FEWEST_VALID_BLOCKS, math.ceil(LEAST_VALID_RATIO * planned - 1e-9))
+    if valid >= needed:
+        return None
+    return f"{valid} of {planned} planned blocks are valid; a verdict needs {needed}"
+
+
+def judge(
+    effect: Effect, metric: Metric, margin: float, p_adjusted: float, rank_p: float, *, degraded: bool
+) -> Verdict:
+    """Return the verdict on a valid comparison.
+
+    Args:
+        margin: on the scale of the effect.
+        p_adjusted: after Benjamini-Hochberg over the family.
+        degraded: some of its trials were degraded.
+
+    Source: measurement.md 4; reference/statistics.md 4.9.
+    """
+    ninety = effect.interval(EQUIVALENCE_LEVEL)
+    inside = ninety is not None and ninety.inside(margin)
+    significant = p_adjusted <= ALPHA
+    flags: list[Flag] = []
+    word: Word
+    if significant and not inside:
+        word = metric.words[0] if effect.estimate > 0 else metric.words[1]
+        flags.append("unconfirmed")
+        if abs(effect.estimate) < margin:
+            flags.append("below margin")
+    elif inside:
+        word = "equivalent"
+        if significant:
+            flags.append("tiny but real")
+    else:
+        word = "inconclusive"
+    if significant and rank_p > FRAGILE_RANK_P:
+        flags.append("fragile")
+    if degraded:
+        flags.append("indicative")
+    return Verdict(word, tuple(flags))
+
+
+def selected_interval(effect: Effect, selected: int, family: int) -> Interval | None:
+    """Return the wider interval that is honest for a comparison picked because it was significant.
+
+    Source: Benjamini and Yekutieli 2005 (false coverage rate), level 1 - q R / m.
+    """
+    return effect.interval(1 - ALPHA * selected / family)

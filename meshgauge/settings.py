@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
@@ -61,3 +61,9 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least severe line logged"
     )
+
+    @field_validator("allowed_targets", mode="before")
+    @classmethod
+    def _split_networks(cls, value: object) -> object:
+        """Read a variable's comma separated text; a tuple given in code stays as it is."""
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

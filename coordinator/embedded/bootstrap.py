@@ -16,7 +16,7 @@ from coordinator.embedded.places import remove_run_dir
 from coordinator.embedded.processes import ProcessId, describe, kill_all, processes_of, send, wait_until_gone
 from coordinator.embedded.services import variables
 from coordinator.embedded.state import State, ended, log_dir, prepare_data_dir, read_state, running_state, write_state
-from coordinator.embedded.supervisor import DEFAULT_TABLE, EXIT_LOCKED, load_table, supervise
+from coordinator.embedded.supervisor import DEFAULT_TABLE, EXIT_LOCKED, exclusive, load_table, supervise
 from meshgauge.errors import ConfigurationError, ServiceUnavailableError
 from meshgauge.settings import Settings
 
@@ -29,7 +29,6 @@ DOWN_LIMIT_S = 120.0
 _POLL_S = 0.1
 _SWEEP_LIMIT_S = 10.0
 _SENTINEL_LIMIT_S = 25.0
-_LOCK_HOLDER_LIMIT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +49,22 @@ def up(settings: Settings, report: Report, table: str = DEFAULT_TABLE) -> State:
         ConfigurationError: the host or a setting stands in the way.
         ServiceUnavailableError: a service did not come up. Everything started is ended again.
     """
-    state = running_state(settings.data_dir)
-    if state is not None and state.phase == "stopping":
-        report(f"waiting for the last instance to end (supervisor pid {state.supervisor.pid})")
-        wait_until_gone([state.supervisor], DOWN_LIMIT_S)
+    deadline_s = time.monotonic() + DOWN_LIMIT_S
+    while time.monotonic() < deadline_s:
         state = running_state(settings.data_dir)
-    if state is None:
-        prepare_data_dir(settings.data_dir)
-        return _launch(settings, report, table)
-    report(f"an instance runs already (supervisor pid {state.supervisor.pid}); using it")
-    return _wait(settings.data_dir, report, state.supervisor.is_alive, lambda: _last_problem(settings.data_dir))
+        if state is not None and state.phase == "stopping":
+            report(f"waiting for the last instance to end (supervisor pid {state.supervisor.pid})")
+            wait_until_gone([state.supervisor], DOWN_LIMIT_S)
+        elif state is not None:
+            report(f"an instance runs already (supervisor pid {state.supervisor.pid}); using it")
+            return _wait(settings.data_dir, report, state.supervisor.is_alive, lambda: _last_problem(settings.data_dir))
+        elif (started := _launch(settings, report, table)) is not None:
+            return started
+        time.sleep(_POLL_S)
+    raise ServiceUnavailableError(
+        f"another process holds {settings.data_dir / 'lock'} and starts no instance; "
+        f"see who does with fuser, end it, and start again"
+    )
 
 
 def foreground(settings: Settings, table: str = DEFAULT_TABLE) -> int:
@@ -76,7 +81,9 @@ def foreground(settings: Settings, table: str = DEFAULT_TABLE) -> int:
     return code
 
 
-def _launch(settings: Settings, report: Report, table: str) -> State:
+def _launch(settings: Settings, report: Report, table: str) -> State | None:
+    """Start a supervisor and wait for its instance; None when another supervisor has the lock."""
+    prepare_data_dir(settings.data_dir)
     log = log_dir(settings.data_dir) / "supervisor.log"
     bound_log(log)
     log_start = size_bytes(log)
@@ -94,10 +101,9 @@ def _launch(settings: Settings, report: Report, table: str) -> State:
     try:
         return _wait(settings.data_dir, report, child.is_alive, problem, child.pid)
     except ServiceUnavailableError:
-        if child.exit_code != EXIT_LOCKED:
-            raise
-    # Another `up` was faster: wait for its instance instead.
-    return _attach_to_faster(settings.data_dir, report)
+        if child.exit_code == EXIT_LOCKED:
+            return None
+        raise
 
 
 class _Child:
@@ -137,19 +143,6 @@ def _spawn_detached(settings: Settings, table: str, log: Path) -> int:
 def _foreign_environment() -> dict[str, str]:
     """Return our environment without settings: what the caller decided goes in their place."""
     return {name: value for name, value in os.environ.items() if not name.startswith("MESHGAUGE_")}
-
-
-def _attach_to_faster(data_dir: Path, report: Report) -> State:
-    deadline_s = time.monotonic() + _LOCK_HOLDER_LIMIT_S
-    while (state := running_state(data_dir)) is None:
-        if time.monotonic() > deadline_s:
-            raise ServiceUnavailableError(
-                f"another supervisor holds {data_dir / 'lock'} and shows no state; see {log_dir(data_dir)}, "
-                "end it, and start again"
-            )
-        time.sleep(_POLL_S)
-    report(f"another start was faster (supervisor pid {state.supervisor.pid}); using it")
-    return _wait(data_dir, report, state.supervisor.is_alive, lambda: _last_problem(data_dir))
 
 
 def _wait(
@@ -194,11 +187,12 @@ def down(settings: Settings, report: Report) -> Down:
         _end_supervisor(data_dir, state, report)
     if state.sentinel is not None:
         wait_until_gone([state.sentinel], _SENTINEL_LIMIT_S)
-    killed = _sweep(state)
-    final = read_state(data_dir) or state
-    if not final.is_running() and final.phase not in {"stopped", "failed"}:
+    with exclusive(data_dir) as held:
+        if not held:  # a new instance has begun: what works in the data directory now is its own
+            return Down(was_running)
+        killed = _sweep(state)
         remove_run_dir(Path(state.run_dir))
-        write_state(data_dir, ended(final))
+        write_state(data_dir, ended(read_state(data_dir) or state))
     return Down(was_running or bool(killed), tuple(killed))
 
 

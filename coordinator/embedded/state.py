@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -154,9 +155,8 @@ def prepare_data_dir(data_dir: Path, min_free_bytes: int = MIN_FREE_BYTES) -> No
             if folder.stat().st_uid != os.geteuid():
                 raise ConfigurationError(f"the data directory {folder} belongs to another user; {advice}")
             folder.chmod(_PRIVATE)
-        probe = data_dir / ".writable"
-        probe.write_bytes(b"x")
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=data_dir) as probe:
+            probe.write(b"x")
     except OSError as error:
         reason = error.strerror or error
         raise ConfigurationError(f"the data directory {data_dir} cannot be written ({reason}); {advice}") from error

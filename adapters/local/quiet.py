@@ -1,0 +1,127 @@
+"""Makes the host quiet while measuring: idle-class spinners, real-time engine thread; tries what is permitted."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from adapters.contract import HostTuning
+from adapters.local import spinner, wakeups
+from adapters.local.counters import ComponentMeter
+from adapters.local.processes import Command, Cookie, Guarded, start
+from meshgauge.errors import ConfigurationError
+
+FIFO_PRIORITY = 10  # above all normal work, below the kernel's own threads (50)
+_BETTER_BY = 0.9  # a measure is taken only when it makes wake-ups at least a tenth quicker
+_CALIBRATION_TIMEOUT_S = 30.0
+
+
+class Spinners:
+    """One SCHED_IDLE process for each core: the core never halts, and yields at once to anybody else."""
+
+    def __init__(self, directory: Path, cookie: Cookie) -> None:
+        cpus = tuple(map(str, sorted(os.sched_getaffinity(0))))
+        directory.mkdir(mode=0o700, parents=True)
+        argv = (sys.executable, "-I", "-S", spinner.__file__, *cpus)
+        self.program: Guarded = start(Command("idle spinners", argv, directory), cookie)
+        self._meter = ComponentMeter("idle_spinners", guards=(self.program.guard_pid,))
+
+    def cpu_s(self) -> float:
+        """Return the CPU seconds all spinners have used."""
+        sample = self._meter.sample()
+        return sample.cpu_user_s + sample.cpu_system_s if sample else 0.0
+
+    def stop(self) -> None:
+        """End them all."""
+        self.program.stop()
+
+
+def calibrate(directory: Path, cookie: Cookie) -> HostTuning:
+    """Try what the host permits, a second each, and return the quietest, with what was measured."""
+    measured: dict[str, Any] = {"off": _measure(None)}
+    quota = cpu_quota_cores()
+    if quota is None:
+        spinners = Spinners(directory / "calibration", cookie)
+        try:
+            measured["idle_spinners"] = _measure(None)
+            if fifo_is_permitted():
+                measured["idle_spinners+fifo"] = _measure(FIFO_PRIORITY)
+        finally:
+            spinners.stop()
+    if fifo_is_permitted():
+        measured["fifo"] = _measure(FIFO_PRIORITY)
+    tuning = choose(measured)
+    notes = {"cpu_quota_cores": quota, "fifo_permitted": fifo_is_permitted()}
+    return HostTuning(tuning.idle_spinners, tuning.fifo_priority, {**measured, **notes})
+
+
+def choose(measured: Mapping[str, Mapping[str, float]]) -> HostTuning:
+    """Return the quietest tuning by the 90th percentile of wake-ups, each measure taken only if it clearly helps.
+
+    Args:
+        measured: per setting the delays of ``wakeups.py``, microseconds. Spinners are judged by the loopback
+            exchange (every party profits), real-time scheduling by the timer (only the generator has it).
+    """
+    off = measured["off"]
+    spun = measured.get("idle_spinners")
+    spins = spun is not None and spun["exchange_p90_us"] < _BETTER_BY * off["exchange_p90_us"]
+    base, with_fifo = ("idle_spinners", "idle_spinners+fifo") if spins else ("off", "fifo")
+    real_time = measured.get(with_fifo)
+    fifo = real_time is not None and real_time["timer_p99_us"] < _BETTER_BY * measured[base]["timer_p99_us"]
+    return HostTuning(idle_spinners=spins, fifo_priority=FIFO_PRIORITY if fifo else None)
+
+
+def _measure(fifo_priority: int | None) -> dict[str, float]:
+    argv = [sys.executable, "-I", "-S", wakeups.__file__, str(fifo_priority or 0)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=_CALIBRATION_TIMEOUT_S, check=False)
+    if done.returncode:
+        raise ConfigurationError(
+            f"the calibration of the host failed; set MESHGAUGE_QUIET_HOST=off: {done.stderr[-400:]}"
+        )
+    result: dict[str, float] = json.loads(done.stdout)
+    return result
+
+
+def fifo_is_permitted() -> bool:
+    """Return whether a process of ours may run under SCHED_FIFO (CAP_SYS_NICE or RLIMIT_RTPRIO)."""
+    argv = [sys.executable, "-I", "-S", wakeups.__file__, "probe", str(FIFO_PRIORITY)]
+    return subprocess.run(argv, capture_output=True, timeout=_CALIBRATION_TIMEOUT_S, check=False).returncode == 0
+
+
+def cpu_quota_cores() -> float | None:
+    """Return the CPU quota of our control group in cores, or None without one.
+
+    Spinners would use it up and throttle everything else, so with a quota there are none.
+    """
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        mounts = ("/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu,cpuacct") if controllers else (
+            "/sys/fs/cgroup", "/sys/fs/cgroup/unified")  # fmt: skip
+        for folder in (Path(mount + parent) for mount in mounts for parent in _upwards(path)):
+            quota = _quota_of(folder)
+            if quota is not None:
+                return quota
+    return None
+
+
+def _upwards(path: str) -> list[str]:
+    """Return ``/a/b``, ``/a`` and the root: a quota anywhere above counts, and inside a container all is root."""
+    parts = [part for part in path.split("/") if part]
+    return ["/" + "/".join(parts[:length]) for length in range(len(parts), -1, -1)]
+
+
+def _quota_of(folder: Path) -> float | None:
+    second, first = folder / "cpu.max", folder / "cpu.cfs_quota_us"
+    if second.exists():
+        quota, period = second.read_text().split()
+        return None if quota == "max" else int(quota) / int(period)
+    if first.exists() and int(first.read_text()) > 0:
+        return int(first.read_text()) / int((folder / "cpu.cfs_period_us").read_text())
+    return None

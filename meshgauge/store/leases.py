@@ -43,6 +43,7 @@ class Cleaning:
     """The right to clean a site: whatever is older than ``epoch`` has to go."""
 
     site: str
+    provider: str
     epoch: int
     holder: str
 
@@ -284,11 +285,11 @@ def claim_cleaning(connection: sa.Connection, site: str, holder: str, lease_s: f
             "UPDATE site SET state = 'cleaning', epoch = epoch + 1, holder = :holder,"
             " lease_until = now() + make_interval(secs => :lease)"
             " WHERE name = (SELECT name FROM site WHERE name = :site AND state = 'dirty' FOR UPDATE SKIP LOCKED)"
-            " RETURNING epoch"
+            " RETURNING epoch, provider"
         ),
         {"site": site, "holder": holder, "lease": lease_s},
     ).one_or_none()
-    return None if row is None else Cleaning(site, row.epoch, holder)
+    return None if row is None else Cleaning(site, row.provider, row.epoch, holder)
 
 
 def end_cleaning(connection: sa.Connection, cleaning: Cleaning, failure: str | None) -> str:

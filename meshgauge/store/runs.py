@@ -94,7 +94,13 @@ def submit(connection: sa.Connection, submission: Submission, site_of: SiteOf) -
     if stored.rowcount == 0:
         return _same_run(connection, submission.idempotency_key, sha256), False
     turns = block_order(resolved.matrix, resolved.plan.blocks, resolved.seed, resolved.plan.baseline)
-    _insert_turns(connection, run_id, turns, site_of)
+    sites = {infrastructure.name: site_of(infrastructure) for infrastructure in resolved.plan.infrastructures}
+    connection.execute(
+        insert(schema.site)
+        .values([{"name": sites[i.name], "provider": i.provider} for i in resolved.plan.infrastructures])
+        .on_conflict_do_nothing()
+    )
+    _insert_turns(connection, run_id, turns, sites)
     events.append(
         connection, run_id, "submitted", {"name": resolved.plan.name, "trials": sum(len(t.cells) for t in turns)}
     )
@@ -113,9 +119,10 @@ def _same_run(connection: sa.Connection, idempotency_key: str, sha256: str) -> u
     return found
 
 
-def _insert_turns(connection: sa.Connection, run_id: uuid.UUID, turns: Sequence[Turn], site_of: SiteOf) -> None:
-    sites = {site_of(turn.environment.infrastructure) for turn in turns}
-    connection.execute(insert(schema.site).values([{"name": name} for name in sorted(sites)]).on_conflict_do_nothing())
+def _insert_turns(
+    connection: sa.Connection, run_id: uuid.UUID, turns: Sequence[Turn], sites: Mapping[str, str]
+) -> None:
+    """Append environments and trials; ``sites`` gives the site of each infrastructure by name."""
     first = connection.execute(
         sa.select(sa.func.coalesce(sa.func.max(schema.environment.c.ordinal) + 1, 0)).where(
             schema.environment.c.run_id == run_id
@@ -128,7 +135,7 @@ def _insert_turns(connection: sa.Connection, run_id: uuid.UUID, turns: Sequence[
         ("id", "run_id", "ordinal", "block", "position", "replicate", "key", "labels", "site"),
         (
             (ids[at], run_id, first + at, turn.block, turn.position, turn.replicate, turn.environment.key,
-             turn.environment.key.split("/"), site_of(turn.environment.infrastructure))
+             turn.environment.key.split("/"), sites[turn.environment.infrastructure.name])
             for at, turn in enumerate(turns)
         ),
     )  # fmt: skip
@@ -227,7 +234,7 @@ def request_cancel(connection: sa.Connection, run_id: uuid.UUID, cancelled_by: s
         cancel_pending(connection, run_id)
         events.append(connection, run_id, "cancel_requested", {"by": cancelled_by})
         connection.execute(sa.select(sa.func.pg_notify(events.CANCEL_CHANNEL, str(run_id))))
-        finish_if_over(connection, run_id)
+        advance(connection, run_id)
     return get(connection, run_id)
 
 
@@ -251,24 +258,8 @@ def cancel_pending(connection: sa.Connection, run_id: uuid.UUID) -> None:
     )
 
 
-def finish_if_over(connection: sa.Connection, run_id: uuid.UUID) -> bool:
-    """End the run when nothing of it is open, with a sentence that says what happened; return whether it ended."""
-    run = connection.execute(
-        sa.select(schema.run.c.state, schema.run.c.cancel_at, schema.run.c.cancelled_by)
-        .where(schema.run.c.id == run_id, schema.run.c.finished_at.is_(None))
-        .with_for_update()
-    ).one_or_none()
-    if run is None:
-        return False
-    open_environments = connection.execute(
-        sa.select(sa.func.count())
-        .select_from(schema.environment)
-        .where(
-            schema.environment.c.run_id == run_id, schema.environment.c.state.in_(("pending", "leased", "measuring"))
-        )
-    ).scalar_one()
-    if open_environments:
-        return False
+def _finish(connection: sa.Connection, run_id: uuid.UUID, run: sa.Row[Any]) -> None:
+    """End the run with a sentence that says what happened."""
     counts = _trial_counts(connection, [run_id]).get(run_id, {})
     state = _final_state(counts, cancelled=run.cancel_at is not None)
     reason = _sentence(connection, run_id, counts, run.cancelled_by)
@@ -278,7 +269,6 @@ def finish_if_over(connection: sa.Connection, run_id: uuid.UUID) -> bool:
         .values(state=state, reason=reason, finished_at=sa.func.now())
     )
     events.append(connection, run_id, "finished", {"state": state, "reason": reason})
-    return True
 
 
 def _final_state(counts: Mapping[str, int], *, cancelled: bool) -> str:
@@ -305,21 +295,33 @@ def _sentence(connection: sa.Connection, run_id: uuid.UUID, counts: Mapping[str,
     return sentence
 
 
-def add_block_for_invalid(connection: sa.Connection, run_id: uuid.UUID, site_of: SiteOf) -> bool:
-    """Add one more block when measured blocks have invalid trials and the allowance is not used up.
-
-    Returns:
-        Whether a block was added. Only asks about runs whose planned work is over.
-
-    Source: measurement.md 6: an invalid trial's block is redone at the end, at most 30 % more blocks.
-    """
+def advance(connection: sa.Connection, run_id: uuid.UUID) -> None:
+    """When nothing of the run is open: add a block for an invalid one if that is still allowed, else end the run."""
     run = connection.execute(
-        sa.select(schema.run.c.blocks, schema.run.c.extra_blocks, schema.run.c.cancel_at)
+        sa.select(schema.run.c.blocks, schema.run.c.extra_blocks, schema.run.c.cancel_at, schema.run.c.cancelled_by)
         .where(schema.run.c.id == run_id, schema.run.c.finished_at.is_(None))
         .with_for_update()
     ).one_or_none()
-    if run is None or run.cancel_at is not None:
-        return False
+    if run is None or _open_environments(connection, run_id):
+        return
+    if run.cancel_at is not None or not _add_block_for_invalid(connection, run_id, run):
+        _finish(connection, run_id, run)
+
+
+def _open_environments(connection: sa.Connection, run_id: uuid.UUID) -> int:
+    environment = schema.environment
+    return connection.execute(
+        sa.select(sa.func.count())
+        .select_from(environment)
+        .where(environment.c.run_id == run_id, environment.c.state.in_(("pending", "leased", "measuring")))
+    ).scalar_one()
+
+
+def _add_block_for_invalid(connection: sa.Connection, run_id: uuid.UUID, run: sa.Row[Any]) -> bool:
+    """Add one more block when blocks have invalid trials and the allowance is not used up; return whether.
+
+    Source: measurement.md 6: an invalid trial's block is redone at the end, at most 30 % more blocks.
+    """
     spoiled = connection.execute(
         sa.select(sa.func.count(sa.distinct(schema.environment.c.block)))
         .select_from(schema.trial.join(schema.environment, schema.environment.c.id == schema.trial.c.environment_id))
@@ -330,7 +332,11 @@ def add_block_for_invalid(connection: sa.Connection, run_id: uuid.UUID, site_of:
     resolved = restored_plan(connection, run_id)
     block = run.blocks + run.extra_blocks
     turns = block_order(resolved.matrix, block + 1, resolved.seed, resolved.plan.baseline)
-    _insert_turns(connection, run_id, [turn for turn in turns if turn.block == block], site_of)
+    environment = schema.environment
+    sites = connection.execute(
+        sa.select(environment.c.labels[4], environment.c.site).where(environment.c.run_id == run_id).distinct()
+    )
+    _insert_turns(connection, run_id, [t for t in turns if t.block == block], {row[0]: row[1] for row in sites})
     connection.execute(sa.update(schema.run).where(schema.run.c.id == run_id).values(extra_blocks=run.extra_blocks + 1))
     events.append(connection, run_id, "block_added", {"block": block, "invalid_blocks": spoiled})
     return True

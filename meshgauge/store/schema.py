@@ -93,6 +93,7 @@ site = Table(
     "site",
     metadata,
     Column("name", Text, primary_key=True),
+    Column("provider", Text, nullable=False),
     # A new site is dirty: it is swept before its first use.
     *_state("state", "free", "leased", "dirty", "cleaning", "quarantined", default="dirty"),
     Column("epoch", BigInteger, nullable=False, server_default="0"),

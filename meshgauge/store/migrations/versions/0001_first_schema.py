@@ -49,6 +49,7 @@ def upgrade() -> None:
     op.create_table(
         "site",
         sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("provider", sa.Text(), nullable=False),
         sa.Column("state", sa.Text(), server_default="dirty", nullable=False),
         sa.Column("epoch", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("holder", sa.Text(), nullable=True),

@@ -1,0 +1,81 @@
+"""The reconciler: an idempotent tick that moves on whatever a lost message, worker or server left behind."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+import celery
+import sqlalchemy as sa
+import structlog
+
+from coordinator import schedules
+from meshgauge import queue
+from meshgauge.errors import ConfigurationError, MeshgaugeError, ServiceUnavailableError
+from meshgauge.log import configure_logging
+from meshgauge.settings import Settings
+from meshgauge.store import leases, load_jobs, runs
+from meshgauge.store.database import connect, transaction
+
+log = structlog.get_logger()
+
+_TASK_OF = {"work": queue.WORK, "clean": queue.CLEAN}
+
+
+def tick(engine: sa.Engine, app: celery.Celery, settings: Settings) -> None:
+    """Do one round. Any number of reconcilers may tick at once: one does the work, the others return.
+
+    Raises:
+        ServiceUnavailableError: Postgres is away. An absent broker is no error: the next tick announces again.
+    """
+    with transaction(engine) as connection:
+        if not connection.execute(
+            sa.text("SELECT pg_try_advisory_xact_lock(hashtext('meshgauge.reconciler'))")
+        ).scalar_one():
+            return
+        announcements = _move_on(connection, settings)
+    for task, row in announcements:
+        try:
+            queue.announce(app, task, row)
+        except ServiceUnavailableError as error:
+            log.warning("not_announced", task=task, row=row, reason=str(error))
+            break
+    schedules.fire_due(engine, settings)
+
+
+def _move_on(connection: sa.Connection, settings: Settings) -> list[tuple[str, str]]:
+    """Expire, cancel, give up, finish; return the (task, row) pairs to announce after the commit."""
+    for site in leases.expire_leases(connection, settings.max_attempts):
+        log.warning("lease_expired", site=site)
+    leases.fail_quarantined(connection)
+    leases.give_up_on_hopeless(connection)
+    for run in runs.open_runs(connection):
+        if run.cancel_at is not None:
+            runs.cancel_pending(connection, run.id)
+        runs.advance(connection, run.id)
+    sites = leases.announceable(connection, settings.redispatch_s)
+    jobs = load_jobs.announceable(connection, settings.redispatch_s)
+    return [(_TASK_OF[what], site) for site, what in sites] + [(queue.DRIVE, str(job)) for job in jobs]
+
+
+def main() -> None:
+    """Tick until asked to stop; outlive any server that is away."""
+    settings = Settings()
+    if settings.broker_url is None or settings.database_url is None:
+        raise ConfigurationError("the reconciler needs MESHGAUGE_DATABASE_URL and MESHGAUGE_BROKER_URL")
+    configure_logging(settings.log_level)
+    engine = connect(settings.database_url.get_secret_value(), pool_size=1)
+    app = queue.create_celery(settings.broker_url.get_secret_value())
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    while not stopped.is_set():
+        try:
+            tick(engine, app, settings)
+        except MeshgaugeError as error:
+            log.error("tick_failed", reason=str(error))  # noqa: TRY400 - a sentence of ours; the next tick tries again
+        stopped.wait(settings.tick_s)
+
+
+if __name__ == "__main__":
+    main()

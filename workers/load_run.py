@@ -1,0 +1,128 @@
+"""One Locust run as the runner sees it: a master process that is told to go and tells how it goes."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from meshgauge.errors import MeasurementError
+from meshgauge.trial import LoadResult
+from workers.load.order import LoadOrder
+from workers.load.result import read_load_result
+
+_READY_TIMEOUT_S = 60.0
+_STOP_TIMEOUT_S = 5.0
+
+
+class LoadRun:
+    """A Locust master, started early so that it and its load workers are ready when the environment is.
+
+    Args:
+        bind_host: address the load workers reach this host by.
+        directory: where the master leaves its results.
+    """
+
+    def __init__(self, trial_id: str, load_workers: int, directory: Path, bind_host: str = "127.0.0.1") -> None:
+        self.trial_id = trial_id
+        self._directory = directory
+        directory.mkdir(parents=True)
+        self.master = f"{bind_host}:{_free_port(bind_host)}"
+        self._log = (directory / "master.log").open("wb")
+        self._process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "workers.load.master", "--bind", self.master),
+                *("--out", str(directory), "--load-workers", str(load_workers)),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=dict(os.environ),
+        )
+        self._lines: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        threading.Thread(target=self._read, name="load-events", daemon=True).start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None  # noqa: S101 - it was started with a pipe
+        for line in self._process.stdout:
+            self._lines.put(json.loads(line))
+        self._lines.put(None)
+
+    def wait_ready(self) -> Mapping[str, Any]:
+        """Wait until all load workers have joined; return the master's word about them.
+
+        Raises:
+            MeasurementError: they did not, or the master failed.
+        """
+        try:
+            return self._until("workers_ready", _READY_TIMEOUT_S)
+        except queue.Empty:
+            raise MeasurementError(
+                f"the load workers did not join within {_READY_TIMEOUT_S:.0f} s;"
+                " are there enough Celery workers on queue load (plan: load_workers)?"
+            ) from None
+
+    def go(self, order: LoadOrder) -> None:
+        """Start the load."""
+        self._tell({"command": "go", "order": json.loads(order.to_json())})
+
+    def follow(self, on_event: Callable[[Mapping[str, Any]], None], timeout_s: float) -> LoadResult:
+        """Pass each event on until the run is over; return what it measured.
+
+        Raises:
+            MeasurementError: the run failed, or told nothing for ``timeout_s``.
+        """
+        while True:
+            try:
+                event = self._next(timeout_s)
+            except queue.Empty:
+                raise MeasurementError(f"the Locust master was silent for {timeout_s:.0f} s") from None
+            if event["event"] == "done":
+                return read_load_result(self._directory)
+            on_event(event)
+
+    def stop(self) -> None:
+        """End the master, and with it its load workers. Idempotent."""
+        if self._process.stdin is not None and not self._process.stdin.closed:
+            self._process.stdin.close()
+        try:
+            self._process.wait(_STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._log.close()
+
+    def _until(self, name: str, timeout_s: float) -> dict[str, Any]:
+        while True:
+            event = self._next(timeout_s)
+            if event["event"] == name:
+                return event
+
+    def _next(self, timeout_s: float) -> dict[str, Any]:
+        event = self._lines.get(timeout=timeout_s)
+        if event is None:
+            code = self._process.wait()
+            tail = (self._directory / "master.log").read_text(errors="replace").strip().splitlines()
+            raise MeasurementError(f"the Locust master ended (exit code {code}): {tail[-1] if tail else 'no word'}")
+        if event["event"] == "failed":
+            raise MeasurementError(f"load: {event['reason']}")
+        return event
+
+    def _tell(self, command: Mapping[str, Any]) -> None:
+        assert self._process.stdin is not None  # noqa: S101 - it was started with a pipe
+        self._process.stdin.write(json.dumps(command).encode() + b"\n")
+        self._process.stdin.flush()
+
+
+def _free_port(host: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port

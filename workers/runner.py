@@ -1,0 +1,137 @@
+"""The runner: brings one environment up, measures its trials, takes it down. Runs below a guard.
+
+It knows no database and no queue: its order comes in a file, its events go out as JSON lines, its
+results into the spool.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from adapters import registry
+from adapters.contract import Endpoint, Environment, EnvironmentOrder
+from meshgauge.errors import ConfigurationError, EnvironmentUpError, MeshgaugeError, UnsupportedError
+from workers import spool
+from workers.load_run import LoadRun
+from workers.measure import TrialMeasurement, load_order
+from workers.work import EventStream, TrialOrder, WorkOrder, environment_and_loads
+
+# Trying the same again cannot help.
+_FINAL_ERRORS = (UnsupportedError, ConfigurationError)
+
+
+class Runner:
+    """One attempt at one environment."""
+
+    def __init__(self, order: WorkOrder, events: EventStream) -> None:
+        self._order = order
+        self._events = events
+        self._directory = Path(order.directory)
+        self._key, self._loads = environment_and_loads(order)
+        self._next: LoadRun | None = None
+
+    def run(self) -> None:
+        """Do all the work and send the last event; errors become its reason."""
+        environment = self._open()
+        outcome, reason, retry = "done", None, True
+        try:
+            self._prepare_load(0)
+            entry = environment.up(lambda phase: self._events.send("phase", phase=phase))
+            self._events.send("tuning", tuning=asdict(environment.tuning))
+            for at, trial in enumerate(self._order.trials):
+                self._measure(environment, entry, at, trial)
+                if lost := environment.lost_components():
+                    raise EnvironmentUpError("; ".join(lost))
+        except MeshgaugeError as error:
+            outcome, reason, retry = "failed", str(error), not isinstance(error, _FINAL_ERRORS)
+        finally:
+            self._drop_load()
+            self._keep_evidence(environment)
+            environment.down()
+        self._events.send("ended", outcome=outcome, reason=reason, retry=retry)
+
+    def _open(self) -> Environment:
+        order = self._order
+        provider = registry.provider(self._key.infrastructure.provider, Path(order.cache_dir))
+        return provider.open(
+            EnvironmentOrder(
+                environment_id=order.environment_id,
+                site=order.site,
+                epoch=order.epoch,
+                key=self._key,
+                connections=max(self._loads[trial.load].connections for trial in order.trials),
+                directory=Path(order.runtime_dir),
+                cache_dir=Path(order.cache_dir),
+                tuning=order.host_tuning(),
+                quiet_host=order.quiet_host,
+            )
+        )
+
+    def _prepare_load(self, at: int) -> None:
+        """Start the Locust master of trial ``at``, so that it is ready when the environment is."""
+        if at >= len(self._order.trials):
+            return
+        trial = self._order.trials[at]
+        load_workers = self._loads[trial.load].load_workers
+        directory = spool.trial_directory(self._directory, trial.trial_id) / spool.LOAD_FOLDER
+        self._next = LoadRun(trial.trial_id, load_workers, directory)
+        self._events.send("load_wanted", trial_id=trial.trial_id, master=self._next.master, load_workers=load_workers)
+
+    def _drop_load(self) -> None:
+        if self._next is not None:
+            self._next.stop()
+            self._next = None
+
+    def _measure(self, environment: Environment, entry: Endpoint, at: int, trial: TrialOrder) -> None:
+        if self._next is None:
+            self._prepare_load(at)
+        run = self._next
+        assert run is not None  # noqa: S101 - prepared above
+        self._events.send("trial_started", trial_id=trial.trial_id)
+
+        def on_progress(event: Mapping[str, Any]) -> None:
+            fields = {name: value for name, value in event.items() if name != "event"}
+            self._events.send("progress", trial_id=trial.trial_id, cell=trial.cell, **fields)
+
+        order = load_order(
+            trial.trial_id,
+            environment,
+            self._key,
+            self._loads[trial.load],
+            entry,
+            self._order.seed,
+            self._order.load_engine,
+        )
+        try:
+            measured = TrialMeasurement(environment, run, order, on_progress).measure()
+        finally:
+            self._drop_load()
+        spool.write_measured(spool.trial_directory(self._directory, trial.trial_id), measured)
+        self._events.send("trial_finished", trial_id=trial.trial_id)
+
+    def _keep_evidence(self, environment: Environment) -> None:
+        """Leave provenance and artefacts before the environment's directory goes."""
+        self._events.send("provenance", provenance=dict(environment.provenance()))
+        folder = self._directory / "artefacts"
+        folder.mkdir()
+        for at, artefact in enumerate(environment.artefacts()):
+            path = folder / str(at)
+            path.write_bytes(artefact.content)
+            self._events.send("artefact", name=artefact.name, media_type=artefact.media_type, path=str(path))
+
+
+def main(arguments: list[str]) -> int:
+    """Run the order in the file named by the first argument."""
+    # A polite end from the guard unwinds the stack, so that the environment is taken down properly.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    Runner(WorkOrder.read(Path(arguments[0])), EventStream()).run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

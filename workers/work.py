@@ -1,0 +1,91 @@
+"""The work order a watcher hands to a runner, and the events the runner answers with: both plain JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from adapters.contract import HostTuning
+from meshgauge.matrix import EnvironmentKey
+from meshgauge.plan import Load
+from meshgauge.resolved import ResolvedPlan
+
+ORDER_FILE = "order.json"
+
+
+@dataclass(frozen=True, slots=True)
+class TrialOrder:
+    """One trial still to be measured, in its turn."""
+
+    trial_id: str
+    cell: str
+    load: str  # label
+
+
+@dataclass(frozen=True, slots=True)
+class WorkOrder:
+    """One attempt at an environment: what to bring up, which trials to measure, where to leave the results.
+
+    Attributes:
+        directory: of this attempt alone; the runner leaves each trial's results in a folder of its own below.
+        runtime_dir: private and short-lived, for the environment's own files and sockets.
+        tuning: as chosen by the run's first environment; None: calibrate.
+    """
+
+    environment_id: str
+    attempt: int
+    site: str
+    epoch: int
+    key: str
+    plan_text: str
+    document: Mapping[str, Any]
+    resolution: Mapping[str, Any]
+    seed: int
+    trials: tuple[TrialOrder, ...]
+    directory: str
+    runtime_dir: str
+    cache_dir: str
+    load_engine: str
+    quiet_host: bool
+    tuning: Mapping[str, Any] | None = field(default=None)
+
+    def write(self) -> Path:
+        """Write the order into its directory; return the file."""
+        path = Path(self.directory) / ORDER_FILE
+        path.write_text(json.dumps(asdict(self)))
+        return path
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Return the order ``write`` wrote."""
+        data = json.loads(path.read_text())
+        data["trials"] = tuple(TrialOrder(**trial) for trial in data["trials"])
+        return cls(**data)
+
+    def resolved(self) -> ResolvedPlan:
+        """Return the run's frozen plan."""
+        return ResolvedPlan.restored(self.plan_text, self.document, self.resolution, self.seed)
+
+    def host_tuning(self) -> HostTuning | None:
+        """Return the run's tuning, if it was chosen already."""
+        return None if self.tuning is None else HostTuning(**self.tuning)
+
+
+def environment_and_loads(order: WorkOrder) -> tuple[EnvironmentKey, dict[str, Load]]:
+    """Return the environment the order names and the plan's loads by label."""
+    resolved = order.resolved()
+    environment = next(key for key in resolved.matrix.environments if key.key == order.key)
+    return environment, {load.label: load for load in resolved.plan.loads}
+
+
+class EventStream:
+    """Writes one JSON line an event to standard output, where the watcher reads."""
+
+    def send(self, event: str, **fields: Any) -> None:
+        """Send one event; whoever reads sees it at once."""
+        sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
+        sys.stdout.flush()

@@ -1,0 +1,175 @@
+"""What a load worker does with the master's messages: opens an engine, starts it, reports, delivers."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+from locust.env import Environment
+from locust.runners import WorkerRunner
+
+from meshgauge.errors import MeasurementError, MeshgaugeError
+from meshgauge.histogram import Histogram
+from workers.load import messages
+from workers.load.engine.choice import offer_of, open_engine
+from workers.load.engine.contract import Engine
+from workers.load.mesh_user import MeshEnvironment, MeshUser
+from workers.load.order import LoadOrder
+from workers.load.shares import schedule_of, shares_of, target_of
+from workers.load.statistics_feed import feed
+from workers.load.worker import stay_on
+
+POLL_S = 0.25
+POLLS_A_REPORT = 4
+_LAST_POLL_S = 0.01  # once the load may be over, every wait delays the next trial
+_CONNECT_POLL_S = 0.002
+_CONNECT_WAIT_S = 5.0
+_SILENCE_S = 10.0  # heartbeats come every second
+_FINAL_STATES = ("finished", "stopped", "failed")
+
+logger = logging.getLogger(__name__)
+
+
+class LoadWorker:
+    """One order, one engine."""
+
+    def __init__(self, name: str, environment: MeshEnvironment, runner: WorkerRunner) -> None:
+        self._name = name
+        self._environment, self._runner = environment, runner
+        self._order: LoadOrder | None = None
+        self._engine: Engine | None = None
+        self._connections = 0
+        self._reported = (0, 0)  # replies and errors Locust knows of
+        self._live = Histogram()
+        environment.connection_count = self
+        for kind, listener in (
+            (messages.PREPARE, self._prepare),
+            (messages.CONNECT, self._connect),
+            (messages.BEGIN, self._begin),
+        ):
+            runner.register_message(kind, self._guarded(listener), concurrent=True)
+
+    def _guarded(self, listener: Callable[[Any], None]) -> Callable[..., None]:
+        """Locust only logs what a listener raises; the master has to know."""
+
+        def listen(environment: Environment, msg: Any) -> None:  # noqa: ARG001 - Locust's signature
+            try:
+                listener(msg.data)
+            except MeshgaugeError as error:
+                self._send(messages.FAILED, {"reason": str(error)})
+            except Exception as error:
+                logger.exception("unexpected error")
+                self._send(messages.FAILED, {"reason": f"{type(error).__name__}: {error}"})
+
+        return listen
+
+    def _send(self, kind: str, data: dict[str, Any]) -> None:
+        self._runner.send_message(kind, {"worker": self._name, **data})
+
+    def introduce(self) -> None:
+        """Tell the master who is here and which engine it has."""
+        offer = offer_of(self._name)
+        self._send(messages.HELLO, {"native_abi": offer.native_abi, "reason": offer.reason})
+
+    def change(self, step: int) -> None:
+        """A user came or went: so did its connection."""
+        self._connections += step
+        if self._engine is not None:
+            self._engine.set_connections(self._connections)
+
+    def _prepare(self, data: dict[str, Any]) -> None:
+        self._order = order = LoadOrder.from_json(data["order"])
+        if order.cpus:
+            stay_on(order.cpus)
+        self._engine = open_engine(data["engine"], target_of(order, data["index"]))
+        self._send(messages.PREPARED, {})
+
+    def _opened(self) -> tuple[LoadOrder, Engine]:
+        if self._order is None or self._engine is None:
+            raise MeasurementError("the master sent no order before its schedule")
+        return self._order, self._engine
+
+    def _connect(self, data: dict[str, Any]) -> None:
+        """Wait until the connections of all users are up, or until it shows that they will not be."""
+        _, engine = self._opened()
+        deadline = time.monotonic() + _CONNECT_WAIT_S
+        counts = engine.counts()
+        while counts.connections_open < data["connections"] and not counts.connect_failures:
+            if time.monotonic() > deadline:
+                break
+            gevent.sleep(_CONNECT_POLL_S)
+            counts = engine.counts()
+        self._send(messages.CONNECTED, {"open": counts.connections_open, "error": counts.connect_error})
+
+    def _begin(self, data: dict[str, Any]) -> None:
+        order, engine = self._opened()
+        begin = messages.Begin(**{key: value for key, value in data.items() if key != "worker"})
+        share = shares_of(order, begin.connections)[begin.index]
+        start_ns = time.monotonic_ns() + round(begin.delay_s(time.time()) * 1e9)
+        schedule = schedule_of(order, share, start_ns)
+        engine.begin(schedule)
+        self._watch(order, engine, schedule.end_ns / 1e9)
+
+    def _watch(self, order: LoadOrder, engine: Engine, end_s: float) -> None:
+        """Report until the engine is done, then deliver. ``end_s``: when that may be, monotonic."""
+        polls, since = 0, time.monotonic()
+        seconds, live, replies = [], self._live, 0
+        state = engine.counts().state
+        while state not in _FINAL_STATES:
+            gevent.sleep(min(POLL_S, max(end_s - time.monotonic(), _LAST_POLL_S)))
+            state = engine.counts().state
+            self._feed_locust(order, engine)
+            seconds += engine.finished_seconds()
+            polls += 1
+            if polls % POLLS_A_REPORT == 0 or state in _FINAL_STATES:
+                now = time.monotonic()
+                progress = messages.Progress(self._reported[0] - replies, now - since, self._live - live, (*seconds,))
+                self._send(messages.PROGRESS, progress.to_wire())
+                since, live, replies, seconds = now, self._live, self._reported[0], []
+        counts = engine.counts()
+        if state != "finished":
+            raise MeasurementError(f"the load engine {state}: {counts.failure or 'it was told to'}")
+        result = messages.WorkerResult.of(self._name, engine.name, engine.abi, counts, engine.window())
+        self._send(messages.RESULT, {"result": result.to_wire()})
+
+    def _feed_locust(self, order: LoadOrder, engine: Engine) -> None:
+        counts, live = engine.counts(), engine.live()
+        errors = counts.errors_total - self._reported[1]
+        feed(self._environment.stats, order.method, order.path, live - self._live, errors)
+        self._reported, self._live = (counts.replies_total, counts.errors_total), live
+
+    def close(self) -> None:
+        """End the engine's thread."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
+
+def _watch_master(runner: WorkerRunner) -> None:
+    """Return when the master has fallen silent: load nobody collects must end."""
+    while True:
+        gevent.sleep(1.0)
+        last = runner.last_heartbeat_timestamp
+        if last is not None and time.time() - last > _SILENCE_S:
+            logger.error("the master has been silent for %.0f s", _SILENCE_S)
+            return
+
+
+def serve(name: str, master_host: str, master_port: int) -> int:
+    """Work for one master. Returns the exit code."""
+    environment = MeshEnvironment(user_classes=[MeshUser], catch_exceptions=False)
+    try:
+        runner = environment.create_worker_runner(master_host, master_port)
+    except ConnectionError:
+        logger.error("no Locust master answers at %s:%d", master_host, master_port)  # noqa: TRY400 - no trace needed
+        return 1
+    worker = LoadWorker(name, environment, runner)
+    worker.introduce()
+    silence = gevent.spawn(_watch_master, runner)
+    quitting = gevent.spawn(runner.greenlet.join)
+    gevent.wait([silence, quitting], count=1)
+    worker.close()
+    return 0 if quitting.ready() else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -48,7 +49,8 @@ def remove_run_dir(path: Path) -> None:
 def keep_fresh(run_dir: Path) -> None:
     """Touch a runtime folder and what is in it: cleaners of the temp dir remove what looks old."""
     for path in (run_dir, *run_dir.rglob("*")):
-        os.utime(path, follow_symlinks=False)
+        with contextlib.suppress(FileNotFoundError):  # a server removed it meanwhile
+            os.utime(path, follow_symlinks=False)
 
 
 def secret(path: Path) -> str:

@@ -17,6 +17,9 @@ from coordinator.embedded.service import Ready, Service, StopStep
 from meshgauge.settings import Settings
 
 _PROBE_TIMEOUT_S = 2.0
+_READY_WITHIN_S = 180.0
+"""Seven Python services share two cores here: 10 s together when nothing else runs, much longer beside a build."""
+
 _WORKERS = (
     ("control", "control"),
     ("lifecycle-1", "lifecycle"),
@@ -140,6 +143,7 @@ def _coordinator(env: Mapping[str, str], after: tuple[str, ...], instance: Insta
         env=env,
         after=after,
         ready=answers(instance.coordinator_url, "/healthz"),
+        ready_within_s=_READY_WITHIN_S,
     )
 
 
@@ -164,6 +168,7 @@ def _worker(name: str, queue: str, env: Mapping[str, str], after: tuple[str, ...
         after=after,
         prepare=prepare,
         ready=lambda: None if ready_file.exists() else "connecting to the broker",
+        ready_within_s=_READY_WITHIN_S,
         # warm: the task in hand may end; cold: it is given back (SystemExit in the task). Source: operations.md 1.2
         stop=(StopStep(signal.SIGTERM, 5.0), StopStep(signal.SIGQUIT, 10.0)),
     )

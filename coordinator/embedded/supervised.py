@@ -104,16 +104,21 @@ class Supervised:
         alive_s = now_s - self._started_s
         if self.service.kind == "task":
             return
-        if self.service.ready is None:
-            missing = None if alive_s >= ALIVE_IS_UP_S else "just started"
-        else:
-            missing = self.service.ready()
+        missing = self._missing(alive_s)
         if missing is None:
             self._enter("up")
         elif self.phase in {"up", "unhealthy"}:
             self._enter("unhealthy", missing)
         else:
             self.note = f"{missing} ({alive_s:.0f} s)" if alive_s >= 3 else missing
+
+    def _missing(self, alive_s: float) -> str | None:
+        if self.service.ready is None:
+            return None if alive_s >= ALIVE_IS_UP_S else "just started"
+        try:
+            return self.service.ready()
+        except (OSError, subprocess.SubprocessError) as error:
+            return f"its probe failed ({error})"
 
     def overdue(self, now_s: float) -> str | None:
         """Return a phrase when the service lives but is not ready in its time, else None."""

@@ -124,6 +124,7 @@ class Supervisor:
         if self._phase == "starting" and all(supervised.is_settled for supervised in self._all):
             self._phase = "up"
             log.info("instance_up", coordinator_url=self._instance.coordinator_url)
+        logfiles.bound_log(log_dir(self._instance.data_dir) / "supervisor.log")
         if at_s - self._freshened_s > _FRESHEN_EVERY_S:
             places.keep_fresh(self._instance.run_dir)
             self._freshened_s = at_s
@@ -151,7 +152,6 @@ class Supervisor:
             self._problem = f"these processes could not be ended: {', '.join(map(describe, left))}; end them by hand"
         self._phase = "failed" if self._problem else "stopped"
         self._end_sentinel()
-        places.remove_run_dir(self._instance.run_dir)
         self._write()
         log.info("instance_stopped", problem=self._problem)
 
@@ -260,7 +260,11 @@ def supervise(settings: Settings, table: Table) -> int:
         sweep_previous(previous)
         if previous is not None:
             write_state(settings.data_dir, ended(previous))
-        return Supervisor(settings, decide(settings, previous), table, signals).run()
+        instance = decide(settings, previous)
+        try:
+            return Supervisor(settings, instance, table, signals).run()
+        finally:
+            places.remove_run_dir(instance.run_dir)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -48,6 +50,23 @@ def start(settings: Settings) -> Iterator[Start]:
         left = processes_of(state.instance, homes)
         kill_all(lambda: processes_of(state.instance, homes), 5.0)
         assert left == []
+
+
+@pytest.fixture
+def disk_of(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """A function that mounts a disk of so many MiB; skips where that is not permitted."""
+    disk = tmp_path / "disk"
+
+    def mount(size_mib: int) -> Path:
+        disk.mkdir()
+        argv = ["mount", "-t", "tmpfs", "-o", f"size={size_mib}m", "none", str(disk)]
+        if os.geteuid() != 0 or shutil.which("mount") is None or subprocess.run(argv, check=False).returncode != 0:
+            pytest.skip("mounting a tmpfs is not permitted here")
+        return disk
+
+    yield mount
+    if disk.is_mount():
+        subprocess.run(["umount", str(disk)], check=True)
 
 
 @pytest.fixture

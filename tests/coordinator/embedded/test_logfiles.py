@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from coordinator.embedded.logfiles import bound_log, last_lines, open_log
@@ -32,3 +33,12 @@ def test_the_last_lines_are_those_of_this_start_only(tmp_path: Path) -> None:
     assert last_lines(log, 1, size) == ["third"]
     assert last_lines(log, 9, size) == ["second", "third"]
     assert last_lines(tmp_path / "none", 1) == []
+
+
+def test_on_a_full_disk_a_log_is_emptied_all_the_same(disk_of: Callable[[int], Path]) -> None:
+    disk = disk_of(1)
+    log = disk / "service.log"
+    log.write_bytes(b"x" * 900_000)
+    assert bound_log(log, limit_bytes=800_000)
+    assert log.stat().st_size == 0
+    assert not (disk / "service.log.1").exists()

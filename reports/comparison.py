@@ -17,6 +17,7 @@ from meshgauge.plan import Margins
 from meshgauge.run import RunRecord
 from meshgauge.trial import TrialRecord
 from reports.metrics import METRICS, Metric, Reading, degraded_kinds, read_trial, spoiled_kinds, usable
+from reports.provenance import changed_environments
 from reports.questions import Pair, Question
 from reports.statistics import (
     ALPHA,
@@ -97,11 +98,17 @@ class Comparison:
 
 
 class Readings:
-    """The trials of a run with their values, indexed by cell and block."""
+    """The trials of a run with their values, indexed by cell and block.
+
+    Attributes:
+        trials: all of them, in the run's order.
+        changed: per environment key, what differed between its blocks; such environments get no verdict.
+    """
 
     def __init__(self, run: RunRecord) -> None:
         cells = {cell.key: cell for cell in run.cells}
-        hosts = {(e.key, e.block, e.replicate): e.host for e in run.environments if e.outcome == "done"}
+        hosts = {(e.key, e.block, e.replicate): e.host for e in sorted(run.environments, key=lambda e: e.attempt)}
+        self.changed = changed_environments(run)
         self.trials: tuple[MeasuredTrial, ...] = tuple(
             MeasuredTrial(
                 trial,
@@ -231,6 +238,9 @@ def _refusal(comparison: Comparison, readings: Readings) -> str | None:
     arms, controls = readings.blocks_of(pair.cell), readings.blocks_of(pair.control)
     if pair.cell.load.loop == "closed":
         return "closed loop: a request waits for the reply before it, so this restates throughput"
+    changed = [readings.changed.get(cell.environment.key) for cell in (pair.cell, pair.control)]
+    if any(changed):
+        return "; ".join(filter(None, changed))
     engines = {
         turn.trial.load.engine
         for block in comparison.blocks

@@ -16,6 +16,7 @@ from meshgauge.matrix import Cell, is_baseline
 from meshgauge.run import RunRecord
 from reports.comparison import Comparison, MeasuredTrial, Readings
 from reports.metrics import METRIC_OF, MIB, component_cores, cores_per_krps, is_data_plane
+from reports.provenance import cores_of, host_facts
 from reports.statistics import ALPHA
 
 Severity = Literal["alarm", "warning", "note"]
@@ -61,6 +62,7 @@ def remarks_on(
     found = [
         *([Remark("alarm", f"A/A alarm: {withheld}.")] if withheld else []),
         *_unfinished(run),
+        *(Remark("alarm", f"No verdict where {sentence}.") for sentence in readings.changed.values()),
         *_unequal_failures(answers),
         *_faster_than_nothing(answers.get("baseline", ())),
         *_position_effect(readings),
@@ -75,11 +77,11 @@ def remarks_on(
 
 def indicative_reason(run: RunRecord) -> str | None:
     """Return why the hosts make every verdict indicative; None when all are large enough."""
-    hosts = run.provenance.get("hosts", {})
-    small = {name: facts["cores"] for name, facts in hosts.items() if facts.get("cores", FEWEST_CORES) < FEWEST_CORES}
+    cores = {name: cores_of(facts) for name, facts in host_facts(run).items()}
+    small = {name: count for name, count in cores.items() if count is not None and count < FEWEST_CORES}
     if not small:
         return None
-    named = ", ".join(f"{name} has {cores}" for name, cores in sorted(small.items()))
+    named = ", ".join(f"{name} has {count}" for name, count in sorted(small.items()))
     return (
         f"Indicative only: load generator, proxies and application share fewer than {FEWEST_CORES} cores ({named}). "
         "They take time from each other, which makes meshes look costlier than on a larger host."
@@ -273,6 +275,9 @@ def _labels(run: RunRecord, readings: Readings) -> Iterator[Remark]:
         yield Remark("note", "Load came from the pure-Python engine: no native engine could be built here.")
     if "locust_file" in engines:
         yield Remark("note", "Load came from an own Locust scenario: never compare it with results of the engine.")
+    unknown = sorted({e.host for e in run.environments} - {h for h, f in host_facts(run).items() if cores_of(f)})
+    if unknown:
+        yield Remark("note", f"The number of cores of {', '.join(unknown)} is not known: it may be too few.")
     if any(cell.load.loop == "closed" for cell in run.cells):
         yield Remark("note", "Closed-loop loads are labelled and get no verdicts: a slow server is asked less often.")
 

@@ -1,0 +1,155 @@
+"""Style, palette and rendering shared by all figures. No pyplot and no rcParams: figures are drawn in threads."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from meshgauge.matrix import Cell, is_baseline
+from meshgauge.run import RunRecord
+from reports.questions import arm_name
+
+Row = Mapping[str, str | int | float | None]
+
+WIDTH_IN = 7.2
+DPI = 150
+TITLE_IN = 0.37
+LINE_IN = 0.19
+HEAD_IN = 0.95  # title and two lines, with air beneath
+INK = "#1f2430"
+FAINT = "#5b6472"
+GRID = "#dfe3e8"
+MARGIN_STRIP = "#e9ecef"
+CONTROL = "#7a7f87"
+
+# Okabe and Ito's colour-blind-safe set, yellow left out (too pale on white), three of Tol's muted set added.
+# Sources: jfly.uni-koeln.de/color; personal.sron.nl/~pault.
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#332288", "#882255")
+DASHES: tuple[tuple[int, tuple[int, ...]], ...] = ((0, ()), (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))  # type: ignore[assignment]
+MARKERS = ("o", "s", "^", "D")
+
+VERDICT_COLOURS: Mapping[str, str] = {
+    "slower": "#b34700",
+    "more": "#b34700",
+    "faster": "#00639c",
+    "less": "#00639c",
+    "equivalent": "#007a58",
+    "inconclusive": "#5b6472",
+    "invalid": "#5b6472",
+}
+
+# Matplotlib's font cache and text layout are not safe in several threads at once.
+_DRAWING = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class FigurePage:
+    """A figure ready to be shown: what it is called, what it says to those who cannot see it, and its data.
+
+    Attributes:
+        name: stem of its files, unique in a run.
+        rows: the data drawn, one mapping a point; becomes the CSV behind it.
+        draw: builds the figure anew.
+    """
+
+    name: str
+    title: str
+    alt: str
+    rows: tuple[Row, ...]
+    draw: Callable[[], Figure]
+
+    def png(self) -> bytes:
+        """Return the figure as PNG on a white card."""
+        return _rendered(self.draw, "png")
+
+    def svg(self) -> bytes:
+        """Return the figure as SVG, text as text."""
+        return _rendered(self.draw, "svg")
+
+
+@dataclass(frozen=True, slots=True)
+class ArmStyle:
+    """How one arm is drawn in every figure of a run."""
+
+    colour: str
+    dashes: tuple[int, tuple[int, ...]]
+    marker: str
+
+
+def arm_styles(run: RunRecord) -> Mapping[str, ArmStyle]:
+    """Return one style per arm name: the control grey, others a colour each, then colour with dashes."""
+    styles: dict[str, ArmStyle] = {}
+    coloured = 0
+    for cell in run.cells:
+        name = arm_name(cell)
+        if name in styles:
+            continue
+        if _is_control(run, cell):
+            styles[name] = ArmStyle(CONTROL, DASHES[0], MARKERS[0])
+            continue
+        turn = coloured // len(PALETTE) % len(DASHES)
+        styles[name] = ArmStyle(PALETTE[coloured % len(PALETTE)], DASHES[turn], MARKERS[turn])
+        coloured += 1
+    return styles
+
+
+def _is_control(run: RunRecord, cell: Cell) -> bool:
+    mesh = cell.environment.mesh
+    return mesh.label == run.plan.baseline and is_baseline(mesh)
+
+
+def new_figure(height_in: float) -> Figure:
+    """Return an empty white figure of the page's width."""
+    return Figure(figsize=(WIDTH_IN, height_in), dpi=DPI, facecolor="white")
+
+
+def put_title(figure: Figure, title: str, *lines: str) -> None:
+    """Write the title and, beneath it, what is measured, in what unit, with what n, and where.
+
+    The title takes TITLE_IN from the top, each line LINE_IN more.
+    """
+    height = float(figure.get_size_inches()[1])
+    place: dict[str, Any] = {"ha": "left", "va": "top", "parse_math": False}
+    figure.text(0.02, 1 - 0.10 / height, title, size=12, weight="bold", color=INK, **place)
+    for at, line in enumerate(lines):
+        y = 1 - (TITLE_IN + LINE_IN * at) / height
+        figure.text(0.02, y, shortened(line, 100), size=8.5, color=FAINT, **place)
+
+
+def axes_at(figure: Figure, left_in: float, bottom_in: float, width_in: float, height_in: float) -> Axes:
+    """Return clean axes placed in inches from the lower left corner."""
+    width, height = (float(size) for size in figure.get_size_inches())
+    axes = figure.add_axes((left_in / width, bottom_in / height, width_in / width, height_in / height))
+    axes.set_facecolor("white")
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(FAINT)
+    axes.tick_params(axis="both", which="both", length=0, labelsize=8.5, labelcolor=FAINT)
+    axes.set_axisbelow(True)
+    return axes
+
+
+def shortened(text: str, characters: int) -> str:
+    """Return the text cut to fit; the full one stands in the table beside the figure."""
+    return text if len(text) <= characters else text[: characters - 1] + "…"
+
+
+def _rendered(draw: Callable[[], Figure], kind: Literal["png", "svg"]) -> bytes:
+    out = io.BytesIO()
+    with _DRAWING:
+        figure = draw()
+        if kind == "png":
+            FigureCanvasAgg(figure)
+            figure.savefig(out, format="png", dpi=DPI, metadata={"Software": "Meshgauge"})
+        else:
+            FigureCanvasSVG(figure)
+            figure.savefig(out, format="svg", metadata={"Date": None, "Creator": "Meshgauge"})
+    return out.getvalue()

@@ -1,0 +1,164 @@
+"""The forest plot: every verdict of one question as a difference with its interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from reports.analysis import Answer
+from reports.comparison import Comparison
+from reports.figures.canvas import (
+    FAINT,
+    GRID,
+    HEAD_IN,
+    INK,
+    MARGIN_STRIP,
+    VERDICT_COLOURS,
+    WIDTH_IN,
+    FigurePage,
+    Row,
+    axes_at,
+    new_figure,
+    put_title,
+    shortened,
+)
+from reports.questions import Scope
+from reports.verdict import margin_on_scale
+from reports.wording import difference, difference_bounds, interval, percent_of_ln, signed, verdict_text
+
+ROW_IN = 0.40
+LABEL_IN = 1.95
+TEXT_IN = 1.95
+PANEL_HEAD_IN = 0.30
+PANEL_FOOT_IN = 0.36
+FOOT_IN = 0.34
+TICKS_PERCENT: tuple[int, ...] = (
+    *(-90, -80, -60, -40, -30, -20, -10, -5, -3, -1, 0, 1, 3, 5, 10, 20, 30, 50, 75, 100, 150, 200, 300),
+    *(400, 600, 900, 1400, 1900, 2900, 4900, 9900),
+)
+MOST_TICKS = 7
+
+
+def forest_plot(answer: Answer, scope: Scope, name: str) -> FigurePage:
+    """Return the forest plot of one question in one scope: a panel per primary metric, a row per pair."""
+    primary = [c for c in answer.comparisons if c.metric.primary and c.pair.scope == scope]
+    title = f"{answer.question.title}: what differs, and how surely"
+    return FigurePage(
+        name=name,
+        title=f"{title} ({scope})",
+        alt=_alt(primary, answer.question.against),
+        rows=tuple(_row(c) for c in primary),
+        draw=lambda: _draw(primary, title, scope, answer.question.against),
+    )
+
+
+def _row(c: Comparison) -> Row:
+    bounds = difference_bounds(c) or (None, None, None)
+    wide = c.selected
+    return {
+        "arm": c.pair.label,
+        "scope": str(c.pair.scope),
+        "metric": c.metric.name,
+        "difference_percent": bounds[0],
+        "low_95_percent": bounds[1],
+        "high_95_percent": bounds[2],
+        "low_selected_percent": None if wide is None else percent_of_ln(wide.low),
+        "high_selected_percent": None if wide is None else percent_of_ln(wide.high),
+        "blocks": c.n,
+        "verdict": c.verdict.word if c.verdict else None,
+        "flags": " ".join(c.verdict.flags) if c.verdict else None,
+        "reason": c.verdict.reason if c.verdict else None,
+    }
+
+
+def _alt(primary: Sequence[Comparison], against: str) -> str:
+    said = "; ".join(
+        f"{c.pair.label} {c.metric.name} {difference(c)} {interval(c)} {c.verdict.word if c.verdict else ''}"
+        for c in primary
+    )
+    return f"Differences against {against} with 95 % intervals. {said}."
+
+
+def _draw(primary: Sequence[Comparison], title: str, scope: Scope, against: str) -> Figure:
+    panels: dict[str, list[Comparison]] = {}
+    for comparison in primary:
+        panels.setdefault(comparison.metric.name, []).append(comparison)
+    heights = [ROW_IN * len(rows) for rows in panels.values()]
+    total = HEAD_IN + sum(heights) + (PANEL_HEAD_IN + PANEL_FOOT_IN) * len(panels) + FOOT_IN
+    figure = new_figure(total)
+    counts = {c.n for c in primary}
+    n = f"n = {min(counts)}" if len(counts) == 1 else f"n = {min(counts)} to {max(counts)}"
+    put_title(figure, title, f"Difference to {against} in %, with 95 % interval; {n} blocks.", str(scope))
+    top = total - HEAD_IN
+    for rows, height in zip(panels.values(), heights, strict=True):
+        top -= PANEL_HEAD_IN
+        width = WIDTH_IN - LABEL_IN - TEXT_IN - 0.1
+        axes = axes_at(figure, LABEL_IN, top - height, width, height)
+        _panel(axes, rows)
+        top -= height + PANEL_FOOT_IN
+    legend = "grey strip: differences too small to matter   thick: 95 % interval   thin: the same, widened for picking"
+    figure.text(0.02, 0.12 / total, legend, size=7.5, color=FAINT, va="bottom")
+    return figure
+
+
+def _panel(axes: Axes, rows: Sequence[Comparison]) -> None:
+    metric = rows[0].metric
+    margin = rows[0].margin or margin_on_scale(metric, 0.0)
+    low, high = _range(rows, margin)
+    axes.set_xlim(low, high)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.axvspan(-margin, margin, color=MARGIN_STRIP, lw=0, zorder=0)
+    axes.axvline(0, color=FAINT, lw=1, zorder=1)
+    axes.set_title(metric.title, loc="left", size=9.5, weight="bold", color=INK, pad=5)
+    ticks = _ticks(low, high)
+    axes.set_xticks([math.log1p(t / 100) for t in ticks], [f"{signed(t, 0)} %" for t in ticks])
+    axes.grid(axis="x", color=GRID, lw=0.8)
+    axes.set_yticks([])
+    for at, comparison in enumerate(rows):
+        _whiskers(axes, at, comparison)
+
+
+def _whiskers(axes: Axes, at: int, c: Comparison) -> None:
+    word = c.verdict.word if c.verdict else "invalid"
+    colour = VERDICT_COLOURS[word]
+    ends = axes.get_yaxis_transform()
+    name = shortened(c.pair.label, 28)
+    axes.text(-0.03, at, name, transform=ends, ha="right", va="center", size=8.5, color=INK, parse_math=False)
+    if c.effect is not None:
+        if c.selected is not None:
+            axes.plot([c.selected.low, c.selected.high], [at, at], color=colour, lw=1, zorder=2)
+        if c.interval is not None:
+            ends_95 = [c.interval.low, c.interval.high]
+            axes.plot(ends_95, [at, at], color=colour, lw=3.5, solid_capstyle="butt", zorder=3)
+        hollow = word in {"invalid", "inconclusive"}
+        face = "white" if hollow else colour
+        axes.plot([c.effect.estimate], [at], "o", ms=6.5, mfc=face, mec=colour, mew=1.6, zorder=4)
+    label = verdict_text(c.verdict)
+    axes.text(1.03, at - 0.2, label, transform=ends, va="center", size=8.5, weight="bold", color=colour)
+    numbers = f"{difference(c)} {interval(c)}  n {c.n}" if c.effect else shortened(c.losses[0] if c.losses else "", 34)
+    axes.text(1.03, at + 0.2, numbers, transform=ends, va="center", size=8, color=INK, parse_math=False)
+
+
+def _range(rows: Sequence[Comparison], margin: float) -> tuple[float, float]:
+    """Return limits that hold every whisker and the margin strip, with some air."""
+    ends = [-margin * 1.5, margin * 1.5]
+    for c in rows:
+        for part in (c.interval, c.selected):
+            ends += [part.low, part.high] if part else []
+        ends += [c.effect.estimate] if c.effect else []
+    air = 0.06 * (max(ends) - min(ends))
+    return min(ends) - air, max(ends) + air
+
+
+def _ticks(low: float, high: float) -> list[int]:
+    """Return round percentages inside the limits, never two so close that their labels meet."""
+    inside = [t for t in TICKS_PERCENT if low <= math.log1p(t / 100) <= high]
+    room = (high - low) / MOST_TICKS
+    kept = [0]
+    for tick in sorted(inside, key=lambda t: (t % 10 != 0, abs(t))):
+        if all(abs(math.log1p(tick / 100) - math.log1p(k / 100)) >= room for k in kept):
+            kept.append(tick)
+    return sorted(kept)

@@ -1,0 +1,127 @@
+"""The answer in words: what a reader should know after ten seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from reports.analysis import Analysis, Answer
+from reports.comparison import Comparison
+from reports.questions import Pair, Scope
+from reports.wording import arm_sentence, level, percent_of_ln, signed
+
+MOST_NAMED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """The first line on one question in one scope, and a sentence for each pair."""
+
+    question: str
+    scope: Scope
+    text: str
+    sentences: tuple[tuple[str, str], ...]
+
+
+def headlines(analysis: Analysis) -> tuple[Headline, ...]:
+    """Return the headlines of every question and scope, the main question first."""
+    return tuple(
+        Headline(answer.question.title, scope, _text(answer, pairs), _sentences(answer, pairs))
+        for answer in analysis.answers
+        for scope, pairs in _by_scope(answer).items()
+    )
+
+
+def _by_scope(answer: Answer) -> Mapping[Scope, list[Comparison]]:
+    scopes: dict[Scope, list[Comparison]] = {}
+    for comparison in answer.comparisons:
+        scopes.setdefault(comparison.pair.scope, []).append(comparison)
+    return scopes
+
+
+def _sentences(answer: Answer, comparisons: Sequence[Comparison]) -> tuple[tuple[str, str], ...]:
+    pairs: dict[int, tuple[Pair, list[Comparison]]] = {}
+    for comparison in comparisons:
+        pairs.setdefault(id(comparison.pair), (comparison.pair, []))[1].append(comparison)
+    return tuple((pair.label, arm_sentence(answer.question, members)) for pair, members in pairs.values())
+
+
+def _text(answer: Answer, comparisons: Sequence[Comparison]) -> str:
+    if answer.question.key == "aa":
+        return _aa_text(comparisons)
+    if answer.question.key != "baseline":
+        return _counted(comparisons, f"Median request against {answer.question.against}")
+    medians = [c for c in comparisons if c.metric.name == "p50"]
+    words = {c.verdict.word for c in medians if c.verdict}
+    if words == {"invalid"}:
+        return "No verdict yet: " + (medians[0].verdict.reason if medians[0].verdict else "") + "."
+    if words == {"slower"}:
+        low, high = _extremes(medians)
+        names = f"{_share(medians)} the median request slower than {answer.question.against}"
+        return f"{names}{_from_to(low, high)}. {_cost(comparisons)}".strip()
+    return f"{_counted(comparisons, f'Median request against {answer.question.against}')} {_cost(comparisons)}".strip()
+
+
+def _share(medians: Sequence[Comparison]) -> str:
+    if len(medians) == 1:
+        return f"{medians[0].pair.label} makes"
+    return "Both meshes make" if len(medians) == 2 else f"All {len(medians)} meshes make"
+
+
+def _extremes(comparisons: Sequence[Comparison]) -> tuple[Comparison, Comparison]:
+    ordered = sorted(comparisons, key=lambda c: c.effect.estimate if c.effect else 0.0)
+    return ordered[0], ordered[-1]
+
+
+def _from_to(low: Comparison, high: Comparison) -> str:
+    if low is high:
+        return f", by {_size(low)}"
+    return f", by {_size(low)} ({low.pair.label}) to {_size(high)} ({high.pair.label})"
+
+
+def _size(c: Comparison) -> str:
+    return f"{abs(percent_of_ln(c.effect.estimate)):.0f} %" if c.effect else "?"
+
+
+def _cost(comparisons: Sequence[Comparison]) -> str:
+    costs = [c for c in comparisons if c.metric.name == "cpu_data_plane" and c.effect]
+    if not costs:
+        return ""
+    low, high = _extremes(costs)
+    if low is high:
+        return f"It costs {level(_estimate(low))} cores per 1000 requests a second."
+    return (
+        f"The proxies cost {level(_estimate(low))} ({low.pair.label}) to "
+        f"{level(_estimate(high))} ({high.pair.label}) cores per 1000 requests a second."
+    )
+
+
+def _estimate(c: Comparison) -> float | None:
+    return None if c.effect is None else c.effect.estimate
+
+
+def _counted(comparisons: Sequence[Comparison], start: str) -> str:
+    """Return how many pairs came out how, naming them where they are few."""
+    groups: dict[str, list[Comparison]] = {}
+    for c in comparisons:
+        if c.metric.name == "p50" and c.verdict:
+            groups.setdefault(c.verdict.word, []).append(c)
+    parts = []
+    for word, members in groups.items():
+        differs = word in {"slower", "faster"}
+        named = [f"{c.pair.label} {_signed(c)}" if differs else c.pair.label for c in members]
+        more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
+        parts.append(f"{len(members)} {word} ({', '.join(named[:MOST_NAMED])}{more})")
+    return f"{start}: {'; '.join(parts)}." if parts else f"{start}: nothing was compared."
+
+
+def _signed(c: Comparison) -> str:
+    return f"{signed(percent_of_ln(c.effect.estimate), 0)} %" if c.effect else ""
+
+
+def _aa_text(comparisons: Sequence[Comparison]) -> str:
+    primary = [c for c in comparisons if c.metric.primary]
+    differing = sum(c.p is not None and c.p < 0.05 for c in primary)
+    widest = max((percent_of_ln(abs(c.effect.estimate)) for c in primary if c.effect), default=None)
+    size = "" if widest is None else f"; the largest difference is {widest:.1f} %, which is what noise alone makes here"
+    return f"The same thing measured twice: {differing} of {len(primary)} results differ at p < 0.05{size}."

@@ -1,0 +1,139 @@
+"""Levels of single arms, with their interval between runs: percentile curves and cost by component."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from meshgauge.matrix import Cell
+from reports.comparison import MeasuredTrial, Readings
+from reports.metrics import VERDICT_CLOCK, VERDICT_OUTCOME, component_cores, cores_per_krps, is_data_plane
+from reports.quantiles import quantiles_ms, reportable
+
+# Even steps of -log10(1 - p), one decade each 20: half way up (p50) to p99.999.
+NINES_STEP = 0.05
+FIRST_NINES = -math.log10(0.5)
+LAST_NINES = 5.0
+SERVING_COMPONENTS = ("app", "data_plane/client", "data_plane/server", "data_plane/node", "control_plane")
+
+
+@dataclass(frozen=True, slots=True)
+class PercentileCurve:
+    """Net response time by percentile over the valid runs of one cell.
+
+    Attributes:
+        p: shape (points,), ends where a run has fewer than 100 requests above.
+        middle_ms: geometric mean over runs; low_ms, high_ms: its 95 % t interval between runs, None for one run.
+    """
+
+    cell: Cell
+    runs: int
+    requests: int
+    p: npt.NDArray[np.float64]
+    middle_ms: npt.NDArray[np.float64]
+    low_ms: npt.NDArray[np.float64] | None
+    high_ms: npt.NDArray[np.float64] | None
+
+
+@dataclass(frozen=True, slots=True)
+class CostStack:
+    """Cores per 1000 rps of one cell: mean per component over valid runs, and the total with its interval.
+
+    The total's interval is a plain t interval, so that the parts of the stack add up to what it belongs to.
+    """
+
+    cell: Cell
+    runs: int
+    parts: Mapping[str, float]
+    total: float
+    low: float | None
+    high: float | None
+
+
+def percentile_curve(cell: Cell, readings: Readings) -> PercentileCurve | None:
+    """Return the curve of a cell; None when no valid run has enough requests for its median."""
+    histograms = [
+        turn.trial.load.clock(VERDICT_CLOCK, VERDICT_OUTCOME)
+        for turn in _turns(cell, readings)
+        if turn.trial.load is not None and "latency" not in turn.spoiled
+    ]
+    totals = [histogram.total for histogram in histograms]
+    fewest = min(totals, default=0)
+    ps = np.array([p for p in _percentile_grid() if reportable(fewest, p)])
+    if not ps.size:
+        return None
+    logs = np.log([quantiles_ms(histogram, tuple(ps)) for histogram in histograms])
+    known = np.isfinite(logs).all(axis=0)
+    ps, logs = ps[known], logs[:, known]
+    middle, half = logs.mean(axis=0), _half_width(logs)
+    return PercentileCurve(
+        cell,
+        len(histograms),
+        sum(totals),
+        ps,
+        np.exp(middle),
+        None if half is None else np.exp(middle - half),
+        None if half is None else np.exp(middle + half),
+    )
+
+
+def cost_stack(cell: Cell, readings: Readings) -> CostStack | None:
+    """Return what serving 1000 requests a second costs; None when no valid run measured a serving component."""
+    runs = [parts for turn in _turns(cell, readings) if (parts := _serving_parts(turn))]
+    if not runs:
+        return None
+    totals = np.array([[sum(parts.values())] for parts in runs])
+    mean, half = float(totals.mean()), _half_width(totals)
+    summed: dict[str, float] = defaultdict(float)
+    for parts in runs:
+        for name, value in parts.items():
+            summed[name] += value / len(runs)
+    return CostStack(
+        cell,
+        len(runs),
+        {name: summed[name] for name in SERVING_COMPONENTS if name in summed},
+        mean,
+        None if half is None else mean - float(half[0]),
+        None if half is None else mean + float(half[0]),
+    )
+
+
+def _serving_parts(turn: MeasuredTrial) -> Mapping[str, float]:
+    """Return cores per 1000 rps of app, proxies and control plane; empty when one of them is unknown or spoiled."""
+    load = turn.trial.load
+    if load is None or "cpu" in turn.spoiled:
+        return {}
+    found = {
+        name: cores_per_krps(cores, load)
+        for name, cores in component_cores(turn.trial).items()
+        if name in SERVING_COMPONENTS
+    }
+    parts = {name: value for name, value in found.items() if value is not None}
+    proxies = sum(is_data_plane(name) for name in parts)
+    complete = len(parts) == len(found) and proxies == len(turn.cell.environment.mesh.hops)
+    return parts if complete else {}
+
+
+def _turns(cell: Cell, readings: Readings) -> Iterable[MeasuredTrial]:
+    return (turn for _, turns in sorted(readings.blocks_of(cell).items()) for turn in turns)
+
+
+def _percentile_grid() -> Sequence[float]:
+    """Return percentiles in even steps of nines; those people name (p90, p99 ...) lie on it exactly."""
+    nines = [*np.arange(FIRST_NINES, 1, NINES_STEP), *np.arange(1, LAST_NINES + 1e-9, NINES_STEP)]
+    return [round(1 - 10.0**-nine, 9) for nine in nines]
+
+
+def _half_width(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64] | None:
+    """Return the half width of the 95 % t interval of the mean along the first axis; None for a single run."""
+    n = values.shape[0]
+    if n < 2:
+        return None
+    half: npt.NDArray[np.float64] = stats.t.ppf(0.975, n - 1) * values.std(axis=0, ddof=1) / math.sqrt(n)
+    return half

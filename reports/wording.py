@@ -1,0 +1,176 @@
+"""Numbers and results in words: one way to write them, on pages, in figures and in the terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from meshgauge.matrix import is_baseline
+from reports.comparison import Comparison
+from reports.metrics import Metric
+from reports.questions import Question
+from reports.statistics import Interval
+from reports.verdict import Verdict
+
+MINUS = "\N{MINUS SIGN}"
+ABSENT = "–"
+
+
+def percent_of_ln(ln_ratio: float) -> float:
+    """Return a ln ratio as a change in per cent."""
+    return 100 * math.expm1(ln_ratio)
+
+
+def signed(value: float, decimals: int) -> str:
+    """Return the number with its sign, and a true minus; zero has no sign."""
+    text = f"{abs(value):.{decimals}f}"
+    if float(text) == 0:
+        return text
+    return f"{'+' if value > 0 else MINUS}{text}"
+
+
+def decimals_for(half_width: float) -> int:
+    """Return as many decimals as the uncertainty leaves meaning: two digits of the half width."""
+    if half_width <= 0 or not math.isfinite(half_width):
+        return 2
+    return min(max(1 - math.floor(math.log10(half_width)), 0), 3)
+
+
+def level(value: float | None, unit: str = "") -> str:
+    """Return a level with three significant digits and its unit; a dash where there is none."""
+    if value is None:
+        return ABSENT
+    if value == 0:
+        text = "0"
+    else:
+        decimals = min(max(2 - math.floor(math.log10(abs(value))), 0), 6)
+        text = f"{value:,.{decimals}f}".replace("-", MINUS)
+    return f"{text} {unit}".rstrip()
+
+
+def difference_bounds(comparison: Comparison) -> tuple[float, float | None, float | None] | None:
+    """Return estimate, low and high in per cent (ratios) or in the metric's unit; None without any block."""
+    effect, interval = comparison.effect, comparison.interval
+    if effect is None:
+        return None
+    shown = percent_of_ln if comparison.metric.scale == "ratio" else float
+    if interval is None:
+        return shown(effect.estimate), None, None
+    return shown(effect.estimate), shown(interval.low), shown(interval.high)
+
+
+def difference_unit(metric: Metric) -> str:
+    """Return the unit differences of this metric are shown in."""
+    return "%" if metric.scale == "ratio" else metric.unit
+
+
+def difference(comparison: Comparison) -> str:
+    """Return the estimate with its unit, such as ``+61.2 %``."""
+    bounds = difference_bounds(comparison)
+    if bounds is None:
+        return ABSENT
+    return f"{signed(bounds[0], _decimals(bounds))} {difference_unit(comparison.metric)}"
+
+
+def interval(comparison: Comparison) -> str:
+    """Return the 95 % interval in brackets, such as ``[+55.0, +68.1]``; a dash with fewer than two blocks."""
+    bounds = difference_bounds(comparison)
+    if bounds is None or bounds[1] is None or bounds[2] is None:
+        return ABSENT
+    decimals = _decimals(bounds)
+    return f"[{signed(bounds[1], decimals)}, {signed(bounds[2], decimals)}]"
+
+
+def _decimals(bounds: tuple[float, float | None, float | None]) -> int:
+    _, low, high = bounds
+    return decimals_for((high - low) / 2) if low is not None and high is not None else 1
+
+
+def on_scale(metric: Metric, value: float | None) -> str:
+    """Return a size on the metric's scale (a margin, a smallest detectable effect) without sign."""
+    if value is None:
+        return ABSENT
+    size = percent_of_ln(value) if metric.scale == "ratio" else value
+    return f"{size:.{2 if size < 1 else 1}f} {difference_unit(metric)}"
+
+
+def added(comparison: Comparison) -> str:
+    """Return the ratio applied to the control's level, such as ``+0.21 ms``: true of this run only."""
+    if comparison.effect is None or comparison.control_level is None or comparison.metric.scale != "ratio":
+        return ABSENT
+    value = comparison.control_level * math.expm1(comparison.effect.estimate)
+    return f"{'+' if value > 0 else ''}{level(value, comparison.metric.unit)}"
+
+
+def blocks(needed: int | None) -> str:
+    """Return how many blocks a margin asks for."""
+    return "more than 2000" if needed is None else str(max(needed, 6))
+
+
+def verdict_text(verdict: Verdict | None) -> str:
+    """Return the word with the flags that belong to this result alone."""
+    if verdict is None:
+        return ABSENT
+    flags = [flag for flag in verdict.flags if flag != "unconfirmed"]  # true of every difference: said once
+    return f"{verdict.word} ({', '.join(flags)})" if flags else verdict.word
+
+
+def companion(comparison: Comparison) -> str:
+    """Return what has to stand beside the verdict word; empty where the word says it all."""
+    verdict = comparison.verdict
+    if verdict is None or verdict.word not in {"inconclusive", "invalid"}:
+        return ""
+    if verdict.word == "invalid":
+        return verdict.reason
+    return (
+        f"{comparison.n} blocks could have shown {on_scale(comparison.metric, comparison.detectable)}; "
+        f"seeing the margin of {on_scale(comparison.metric, comparison.margin)} takes about "
+        f"{blocks(comparison.needed)} blocks"
+    )
+
+
+def arm_sentence(question: Question, comparisons: Sequence[Comparison]) -> str:
+    """Return one arm's answer: median, tail, cost. ``comparisons`` are of one pair."""
+    of = {comparison.metric.name: comparison for comparison in comparisons}
+    parts = [text for name in ("p50", "p99") if name in of and (text := _latency_clause(question, of[name]))]
+    parts.append(_cost_clause(of))
+    return "; ".join(part for part in parts if part) + "."
+
+
+def _latency_clause(question: Question, c: Comparison) -> str:
+    what = {"p50": "the median request", "p99": "the slowest 1 % of requests"}[c.metric.name]
+    word = c.verdict.word if c.verdict else "invalid"
+    shown = f"{difference(c)} {interval(c)}"
+    if word == "invalid":
+        seen = f" (seen: {shown}, no verdict)" if c.effect else ""
+        return f"no verdict on {what}{seen}: {c.verdict.reason if c.verdict else 'not judged'}"
+    if word in {"slower", "faster"}:
+        size = difference(c).lstrip("+" + MINUS)
+        against = f" than {question.against}" if c.metric.name == "p50" else ""
+        return f"{what} is {size} {word}{against} {interval(c)}, {added(c)} in this run"
+    if word == "equivalent":
+        return f"{what} is equivalent within ±{on_scale(c.metric, c.margin)} ({shown})"
+    return f"{what} is inconclusive ({shown}; {companion(c)})"
+
+
+def _cost_clause(of: dict[str, Comparison]) -> str:
+    cost = of.get("cpu_data_plane")
+    if cost is None or cost.effect is None:
+        return "the cost in CPU was not measured"
+    if is_baseline(cost.pair.control.environment.mesh):
+        proxies = len(cost.pair.cell.environment.mesh.hops)
+        what = "its proxy costs" if proxies == 1 else f"its {proxies} proxies cost"
+        return f"{what} {level(cost.effect.estimate)} {interval(cost)} cores per 1000 rps"
+    word = of["cpu"].verdict.word if "cpu" in of and of["cpu"].verdict else "invalid"
+    return f"CPU of the proxies {difference(cost)} {interval(cost)} (app and data plane: {word})"
+
+
+def within(interval_: Interval | None, metric: Metric) -> str:
+    """Return an interval on the metric's scale, in the unit it is shown in."""
+    if interval_ is None:
+        return ABSENT
+    low, high = interval_.low, interval_.high
+    if metric.scale == "ratio":
+        low, high = percent_of_ln(low), percent_of_ln(high)
+    decimals = decimals_for((high - low) / 2)
+    return f"[{signed(low, decimals)}, {signed(high, decimals)}]"

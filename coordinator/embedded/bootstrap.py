@@ -15,7 +15,17 @@ from coordinator.embedded.logfiles import bound_log, last_lines, open_log, size_
 from coordinator.embedded.places import remove_run_dir
 from coordinator.embedded.processes import ProcessId, describe, kill_all, processes_of, send, wait_until_gone
 from coordinator.embedded.services import variables
-from coordinator.embedded.state import State, ended, log_dir, prepare_data_dir, read_state, running_state, write_state
+from coordinator.embedded.state import (
+    ServicePhase,
+    ServiceState,
+    State,
+    ended,
+    log_dir,
+    prepare_data_dir,
+    read_state,
+    running_state,
+    write_state,
+)
 from coordinator.embedded.supervisor import DEFAULT_TABLE, EXIT_LOCKED, exclusive, load_table, supervise
 from meshgauge.errors import ConfigurationError, ServiceUnavailableError
 from meshgauge.settings import Settings
@@ -27,6 +37,7 @@ DOWN_LIMIT_S = 120.0
 """Longest a stop may take before it is forced: the services' graces added up stay below it."""
 
 _POLL_S = 0.1
+_REMIND_EVERY_S = 5.0
 _SWEEP_LIMIT_S = 10.0
 _SENTINEL_LIMIT_S = 25.0
 
@@ -149,21 +160,34 @@ def _wait(
     data_dir: Path, report: Report, is_alive: Callable[[], bool], problem: Callable[[], str], pid: int | None = None
 ) -> State:
     """Wait until the instance is up, reporting each service as it comes. Recovery may take its time."""
-    shown: dict[str, str] = {}
+    narrator = _Narrator(report)
     while True:
         lives = is_alive()
         state = running_state(data_dir)
         if state is not None and (pid is None or state.supervisor.pid == pid):
             for service in state.services:
-                line = f"{service.name}: {service.phase}{f' ({service.note})' if service.note else ''}"
-                if service.phase != "waiting" and shown.get(service.name) != line:
-                    shown[service.name] = line
-                    report(line)
+                narrator.tell(service, time.monotonic())
             if state.phase == "up":
                 return state
         if not lives:
             raise ServiceUnavailableError(f"Meshgauge did not start: {problem()}")
         time.sleep(_POLL_S)
+
+
+class _Narrator:
+    """Says every change of a service, and now and then what a slow one waits for."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._said: dict[str, tuple[ServicePhase, float]] = {}
+
+    def tell(self, service: ServiceState, now_s: float) -> None:
+        phase, said_s = self._said.get(service.name, ("waiting", 0.0))
+        is_new = service.phase != phase
+        if is_new or (service.phase == "starting" and service.note and now_s - said_s >= _REMIND_EVERY_S):
+            self._said[service.name] = (service.phase, now_s)
+            with_note = service.note and not (is_new and service.phase == "starting")
+            self._report(f"{service.name}: {service.phase}{f' ({service.note})' if with_note else ''}")
 
 
 def _last_problem(data_dir: Path) -> str:

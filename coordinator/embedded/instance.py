@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import secrets
+from pathlib import Path
+
+from pydantic import SecretStr
 
 from coordinator.embedded.external import check_broker, check_database
 from coordinator.embedded.places import choose_port, make_run_dir, secret
@@ -10,7 +13,7 @@ from coordinator.embedded.postgres import PostgresServer, find_bin_dir
 from coordinator.embedded.redis import RedisServer, find_server
 from coordinator.embedded.services import Instance
 from coordinator.embedded.state import State
-from coordinator.embedded.unprivileged import choose_launch
+from coordinator.embedded.unprivileged import Launch, choose_launch
 from meshgauge.settings import Settings
 
 
@@ -25,24 +28,21 @@ def decide(settings: Settings, previous: State | None) -> Instance:
         ConfigurationError: a program is missing, a port taken, root cannot start Postgres.
         ServiceUnavailableError: a server of the user's own does not answer.
     """
+    database_url, broker_url = _value(settings.database_url), _value(settings.broker_url)
+    if database_url:
+        check_database(database_url)
+    if broker_url:
+        check_broker(broker_url)
     data_dir = settings.data_dir.resolve()
-    if settings.database_url is not None:
-        check_database(settings.database_url.get_secret_value())
-    if settings.broker_url is not None:
-        check_broker(settings.broker_url.get_secret_value())
-    bin_dir = None if settings.database_url else find_bin_dir(settings.postgres_bin_dir)
+    # Everything that can refuse comes before the runtime folder, so that a refusal leaves none behind.
+    bin_dir = None if database_url else find_bin_dir(settings.postgres_bin_dir)
     launch = choose_launch(bin_dir / "initdb", data_dir) if bin_dir else None
-    redis_program = None if settings.broker_url else find_server(settings.redis_server)
+    program = None if broker_url else find_server(settings.redis_server)
     port = choose_port(settings.listen_host, settings.listen_port, _port_of(previous))
 
     run_dir = make_run_dir()
-    postgres = redis = None
-    if bin_dir and launch:
-        password = secret(data_dir / "secrets" / "postgres")
-        postgres = PostgresServer(bin_dir, data_dir / "postgres", run_dir / "postgres", password, launch)
-    if redis_program:
-        password = secret(data_dir / "secrets" / "redis")
-        redis = RedisServer(redis_program, data_dir / "redis", run_dir / "redis", password)
+    postgres = _postgres(bin_dir, launch, data_dir, run_dir) if bin_dir and launch else None
+    redis = _redis(program, data_dir, run_dir) if program else None
     return Instance(
         instance=secrets.token_hex(8),
         data_dir=data_dir,
@@ -51,9 +51,18 @@ def decide(settings: Settings, previous: State | None) -> Instance:
         port=port,
         postgres=postgres,
         redis=redis,
-        database_url=postgres.url() if postgres else _value(settings.database_url),
-        broker_url=redis.url() if redis else _value(settings.broker_url),
+        database_url=postgres.url() if postgres else database_url,
+        broker_url=redis.url() if redis else broker_url,
     )
+
+
+def _postgres(bin_dir: Path, launch: Launch, data_dir: Path, run_dir: Path) -> PostgresServer:
+    password = secret(data_dir / "secrets" / "postgres")
+    return PostgresServer(bin_dir, data_dir / "postgres", run_dir / "postgres", password, launch)
+
+
+def _redis(program: Path, data_dir: Path, run_dir: Path) -> RedisServer:
+    return RedisServer(program, data_dir / "redis", run_dir / "redis", secret(data_dir / "secrets" / "redis"))
 
 
 def _port_of(state: State | None) -> int:
@@ -61,5 +70,5 @@ def _port_of(state: State | None) -> int:
     return int(tail) if tail.isdigit() else 0
 
 
-def _value(url: object) -> str:
-    return url.get_secret_value() if hasattr(url, "get_secret_value") else ""
+def _value(url: SecretStr | None) -> str:
+    return url.get_secret_value() if url else ""

@@ -110,7 +110,7 @@ class Supervised:
         elif self.phase in {"up", "unhealthy"}:
             self._enter("unhealthy", missing)
         else:
-            self.note = f"{missing} ({alive_s:.0f} s)" if alive_s >= 3 else missing
+            self.note = missing
 
     def _missing(self, alive_s: float) -> str | None:
         if self.service.ready is None:

@@ -31,6 +31,7 @@ from coordinator.embedded.services import Instance, Table
 from coordinator.embedded.state import Phase, State, ended, log_dir, prepare_data_dir, read_state, write_state
 from coordinator.embedded.supervised import Supervised, Surroundings, now
 from meshgauge.errors import ConfigurationError, MeshgaugeError
+from meshgauge.log import configure_logging
 from meshgauge.settings import Settings
 
 DEFAULT_TABLE = "coordinator.embedded.services:services"
@@ -273,7 +274,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--table", default=DEFAULT_TABLE, help="module:function of the table of services")
     options = parser.parse_args(arguments)
     try:
-        return supervise(Settings(), load_table(options.table))
+        settings = Settings()
+        configure_logging(settings.log_level)
+        return supervise(settings, load_table(options.table))
     except MeshgaugeError as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_FAILED

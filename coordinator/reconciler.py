@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import signal
 import threading
+from functools import partial
 
-import celery
 import sqlalchemy as sa
 import structlog
 
+from adapters import registry
 from coordinator import schedules
+from coordinator.planner import Planner
+from coordinator.submission import Announce
 from meshgauge import queue
 from meshgauge.errors import ConfigurationError, MeshgaugeError, ServiceUnavailableError
 from meshgauge.log import configure_logging
@@ -22,8 +25,11 @@ log = structlog.get_logger()
 _TASK_OF = {"work": queue.WORK, "clean": queue.CLEAN}
 
 
-def tick(engine: sa.Engine, app: celery.Celery, settings: Settings) -> None:
+def tick(engine: sa.Engine, planner: Planner, announce: Announce) -> None:
     """Do one round. Any number of reconcilers may tick at once: one does the work, the others return.
+
+    Args:
+        announce: sends a hint (task, row); raises ServiceUnavailableError while the broker is away.
 
     Raises:
         ServiceUnavailableError: Postgres is away. An absent broker is no error: the next tick announces again.
@@ -33,14 +39,14 @@ def tick(engine: sa.Engine, app: celery.Celery, settings: Settings) -> None:
             sa.text("SELECT pg_try_advisory_xact_lock(hashtext('meshgauge.reconciler'))")
         ).scalar_one():
             return
-        announcements = _move_on(connection, settings)
+        announcements = _move_on(connection, planner.settings)
     for task, row in announcements:
         try:
-            queue.announce(app, task, row)
+            announce(task, row)
         except ServiceUnavailableError as error:
             log.warning("not_announced", task=task, row=row, reason=str(error))
             break
-    schedules.fire_due(engine, settings)
+    schedules.fire_due(engine, planner.settings, planner, announce)
 
 
 def _move_on(connection: sa.Connection, settings: Settings) -> list[tuple[str, str]]:
@@ -66,12 +72,13 @@ def main() -> None:
     configure_logging(settings.log_level)
     engine = connect(settings.database_url.get_secret_value(), pool_size=1)
     app = queue.create_celery(settings.broker_url.get_secret_value())
+    planner = Planner(settings, partial(registry.provider, cache_dir=settings.data_dir / "cache"))
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     while not stopped.is_set():
         try:
-            tick(engine, app, settings)
+            tick(engine, planner, partial(queue.announce, app))
         except MeshgaugeError as error:
             log.error("tick_failed", reason=str(error))  # noqa: TRY400 - a sentence of ours; the next tick tries again
         stopped.wait(settings.tick_s)

@@ -16,6 +16,7 @@ from meshgauge.plan import Plan
 
 MAX_DEPTH = 20
 MAX_NODES = 20_000
+_FLOAT = r"^[-+]?(?:(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?|[0-9]+[eE][-+]?[0-9]{1,3})$"
 _SECRET_LIKE = re.compile(r"(password|passwd|secret|token|api_?key|private_?key)", re.IGNORECASE)
 
 
@@ -62,7 +63,7 @@ def _json_like_resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
         ("null", r"^(?:~|null|)$", ["~", "n", ""]),
         ("bool", r"^(?:true|false)$", ["t", "f"]),
         ("int", r"^[-+]?(?:0|[1-9][0-9]{0,17})$", list("-+0123456789")),
-        ("float", r"^[-+]?(?:(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?|[0-9]+[eE][-+]?[0-9]{1,3})$", list("-+.0123456789")),
+        ("float", _FLOAT, list("-+.0123456789")),
     ):
         for letter in first:
             table.setdefault(letter, []).append((f"tag:yaml.org,2002:{tag}", re.compile(pattern)))

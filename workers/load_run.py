@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import queue
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,8 +13,9 @@ from typing import Any
 
 from meshgauge.errors import MeasurementError
 from meshgauge.trial import LoadResult
+from workers.load.launch import start_master
 from workers.load.order import LoadOrder
-from workers.load.result import read_load_result
+from workers.load.result_file import read_load_result
 
 _READY_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 5.0
@@ -26,26 +25,17 @@ class LoadRun:
     """A Locust master, started early so that it and its load workers are ready when the environment is.
 
     Args:
+        draft: the trial's order with what is known by now; the final one is given to ``go``.
         bind_host: address the load workers reach this host by.
         directory: where the master leaves its results.
     """
 
-    def __init__(self, trial_id: str, load_workers: int, directory: Path, bind_host: str = "127.0.0.1") -> None:
-        self.trial_id = trial_id
+    def __init__(self, draft: LoadOrder, directory: Path, bind_host: str = "127.0.0.1") -> None:
         self._directory = directory
         directory.mkdir(parents=True)
         self.master = f"{bind_host}:{_free_port(bind_host)}"
         self._log = (directory / "master.log").open("wb")
-        self._process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "workers.load.master", "--bind", self.master),
-                *("--out", str(directory), "--load-workers", str(load_workers)),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            env=dict(os.environ),
-        )
+        self._process = start_master(draft, self.master, directory, stderr=self._log)
         self._lines: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         threading.Thread(target=self._read, name="load-events", daemon=True).start()
 
@@ -117,7 +107,7 @@ class LoadRun:
 
     def _tell(self, command: Mapping[str, Any]) -> None:
         assert self._process.stdin is not None  # noqa: S101 - it was started with a pipe
-        self._process.stdin.write(json.dumps(command).encode() + b"\n")
+        self._process.stdin.write(json.dumps(command) + "\n")
         self._process.stdin.flush()
 
 

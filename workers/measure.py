@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from adapters.contract import Check, Endpoint, Environment
@@ -25,21 +25,16 @@ _SILENCE_S = 30.0  # the master tells how it goes once a second
 OnProgress = Callable[[Mapping[str, Any]], None]
 
 
-def load_order(
-    trial_id: str,
-    environment: Environment,
-    key: EnvironmentKey,
-    load: Load,
-    entry: Endpoint,
-    run_seed: int,
-    engine: str,
-) -> LoadOrder:
-    """Return the order of one trial. Its arrivals are seeded by the run, the block-shared load and the trial."""
+UNKNOWN_TARGET = Endpoint("127.0.0.1", 1)  # in a draft, until the environment is up
+
+
+def draft_order(trial_id: str, key: EnvironmentKey, load: Load, run_seed: int, engine: str) -> LoadOrder:
+    """Return the order of one trial but for its target. Its arrivals are seeded by the run and the trial."""
     workload = key.workload.spec
     return LoadOrder(
         trial_id=trial_id,
-        target_host=entry.host,
-        target_port=entry.port,
+        target_host=UNKNOWN_TARGET.host,
+        target_port=UNKNOWN_TARGET.port,
         method=workload.method,
         path=workload.path,
         host_header="meshgauge.local",
@@ -60,9 +55,18 @@ def load_order(
         seed=seed_of(run_seed, trial_id),
         load_workers=load.load_workers,
         engine=engine,  # type: ignore[arg-type]  # one of the setting's values
+        locust_file=workload.locust_file,
+    )
+
+
+def final_order(draft: LoadOrder, environment: Environment, entry: Endpoint) -> LoadOrder:
+    """Return ``draft`` aimed at an environment that is up."""
+    return replace(
+        draft,
+        target_host=entry.host,
+        target_port=entry.port,
         fifo_priority=environment.tuning.fifo_priority,
         cpus=environment.load_cpus,
-        locust_file=workload.locust_file,
     )
 
 
@@ -81,7 +85,8 @@ class TrialMeasurement:
     def measure(self) -> MeasuredTrial:
         """Return what the trial measured; a load that failed gives a trial without numbers, and says why."""
         ready = self._run.wait_ready()
-        self._environment.load_generator_joined([os.getpid() if pid is None else pid for pid in ready["pids"]])
+        here = socket.gethostname()
+        self._environment.load_generator_joined([w["process_id"] for w in ready["workers"] if w["host"] == here])
         self._checks.extend(self._environment.verify_before())
         self._run.go(self._order)
         try:
@@ -94,10 +99,9 @@ class TrialMeasurement:
 
     def _on_event(self, event: Mapping[str, Any]) -> None:
         if event["event"] == "window":
-            start = dt.datetime.fromisoformat(event["window_start"])
-            ahead_s = (start - dt.datetime.now(dt.UTC)).total_seconds()
-            self._sampler = Sampler(self._environment.sample, time.monotonic() + ahead_s, self._order.window_s)
-            self._check_connections_before(ahead_s)
+            start_s = event["window_start_monotonic_s"]
+            self._sampler = Sampler(self._environment.sample, start_s, self._order.window_s)
+            self._check_connections_before(start_s - time.monotonic())
         elif event["event"] == "progress":
             self._on_progress(event)
 

@@ -17,8 +17,9 @@ from adapters import registry
 from adapters.contract import Endpoint, Environment, EnvironmentOrder
 from meshgauge.errors import ConfigurationError, EnvironmentUpError, MeshgaugeError, UnsupportedError
 from workers import spool
+from workers.load.order import LoadOrder
 from workers.load_run import LoadRun
-from workers.measure import TrialMeasurement, load_order
+from workers.measure import TrialMeasurement, draft_order, final_order
 from workers.work import EventStream, TrialOrder, WorkOrder, environment_and_loads
 
 # Trying the same again cannot help.
@@ -33,7 +34,7 @@ class Runner:
         self._events = events
         self._directory = Path(order.directory)
         self._key, self._loads = environment_and_loads(order)
-        self._next: LoadRun | None = None
+        self._next: tuple[LoadRun, LoadOrder] | None = None
 
     def run(self) -> None:
         """Do all the work and send the last event; errors become its reason."""
@@ -74,39 +75,31 @@ class Runner:
 
     def _prepare_load(self, at: int) -> None:
         """Start the Locust master of trial ``at``, so that it is ready when the environment is."""
-        if at >= len(self._order.trials):
-            return
         trial = self._order.trials[at]
-        load_workers = self._loads[trial.load].load_workers
+        load = self._loads[trial.load]
+        draft = draft_order(trial.trial_id, self._key, load, self._order.seed, self._order.load_engine)
         directory = spool.trial_directory(self._directory, trial.trial_id) / spool.LOAD_FOLDER
-        self._next = LoadRun(trial.trial_id, load_workers, directory)
-        self._events.send("load_wanted", trial_id=trial.trial_id, master=self._next.master, load_workers=load_workers)
+        self._next = (LoadRun(draft, directory), draft)
+        master = self._next[0].master
+        self._events.send("load_wanted", trial_id=trial.trial_id, master=master, load_workers=load.load_workers)
 
     def _drop_load(self) -> None:
         if self._next is not None:
-            self._next.stop()
+            self._next[0].stop()
             self._next = None
 
     def _measure(self, environment: Environment, entry: Endpoint, at: int, trial: TrialOrder) -> None:
         if self._next is None:
             self._prepare_load(at)
-        run = self._next
-        assert run is not None  # noqa: S101 - prepared above
+        assert self._next is not None  # noqa: S101 - prepared above
+        run, draft = self._next
         self._events.send("trial_started", trial_id=trial.trial_id)
 
         def on_progress(event: Mapping[str, Any]) -> None:
             fields = {name: value for name, value in event.items() if name != "event"}
             self._events.send("progress", trial_id=trial.trial_id, cell=trial.cell, **fields)
 
-        order = load_order(
-            trial.trial_id,
-            environment,
-            self._key,
-            self._loads[trial.load],
-            entry,
-            self._order.seed,
-            self._order.load_engine,
-        )
+        order = final_order(draft, environment, entry)
         try:
             measured = TrialMeasurement(environment, run, order, on_progress).measure()
         finally:

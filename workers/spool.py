@@ -13,7 +13,7 @@ from uuid import UUID
 
 from meshgauge.store.leases import Claim
 from meshgauge.trial import ComponentUsage, GateResult, MeasuredTrial, UsageSample
-from workers.load.result import read_load_result
+from workers.load.result_file import read_load_result
 
 _CLAIM_FILE = "claim.json"
 _TRIAL_FILE = "trial.json"

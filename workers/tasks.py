@@ -69,7 +69,9 @@ def _engine(settings: Settings) -> sa.Engine:
     return connect(settings.database_url.get_secret_value(), pool_size=2)
 
 
-def _measure_next(settings: Settings, engine: sa.Engine, site: str, holder: str, host: str, announce: Announce) -> Claim | None:
+def _measure_next(
+    settings: Settings, engine: sa.Engine, site: str, holder: str, host: str, announce: Announce
+) -> Claim | None:
     """Claim and watch the site's next environment; return it when there was one and our word counted."""
     with transaction(engine) as connection:
         claim = leases.claim_next(connection, site, holder, host, settings.lease_s)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import gevent
-from gevent.event import AsyncResult, Event
+from gevent.event import AsyncResult
 from gevent.socket import wait_read
 from locust import __version__ as locust_version
 from locust.env import Environment
@@ -55,6 +55,7 @@ class Conductor:
         self._order, self._runner = order, runner
         self._names: dict[str, str] = {}  # Locust's client id -> worker name, in order of arrival
         self._offers: dict[str, Offer] = {}
+        self._places: dict[str, dict[str, Any]] = {}  # client id -> host and process id
         self._prepared: set[str] = set()
         self._connected: dict[str, dict[str, Any]] = {}
         self._results: dict[str, messages.WorkerResult] = {}
@@ -88,6 +89,7 @@ class Conductor:
             return  # one too many: it gets no order and ends with the others
         self._names[client] = data["worker"]
         self._offers[client] = Offer(data["worker"], data["native_abi"], data["reason"])
+        self._places[client] = {"host": data["host"], "process_id": data["process_id"]}
 
     def _on_progress(self, client: str, data: dict[str, Any]) -> None:
         progress = messages.Progress.from_wire({key: data[key] for key in data if key != "worker"})
@@ -133,6 +135,16 @@ class Conductor:
             ),
         )
         self._is_complete = True
+
+    def places(self) -> list[dict[str, Any]]:
+        """Return where each load worker runs: its name, host and process id."""
+        return [{"worker": name, **self._places[client]} for client, name in self._names.items()]
+
+    def take(self, order: LoadOrder) -> None:
+        """Take the order as it stands at the start: the target may not have been known when we were started."""
+        if order.load_workers != self._order.load_workers:
+            raise MeasurementError("the number of load workers cannot change once they were asked for")
+        self._order = order
 
     def _missing(self, done: set[str]) -> str:
         return ", ".join(name for client, name in self._names.items() if client not in done)
@@ -233,8 +245,8 @@ class Conductor:
         return "window" if elapsed_s < self._order.warm_up_s + self._order.window_s else "cool_down"
 
 
-def _read_commands(go: Event, aborted: AsyncResult) -> None:
-    """Listen on standard input: a go line starts the load, its end stops everything."""
+def _read_commands(go: AsyncResult, aborted: AsyncResult) -> None:
+    """Listen on standard input: a go line, with the final order if it has one, starts the load; its end stops all."""
     buffered = b""
     while True:
         wait_read(0)
@@ -244,16 +256,18 @@ def _read_commands(go: Event, aborted: AsyncResult) -> None:
             return
         *lines, buffered = (buffered + data).split(b"\n")
         for line in filter(None, lines):
-            if json.loads(line) != {"command": "go"}:
+            word = json.loads(line)
+            if word.pop("command", None) != "go" or not word.keys() <= {"order"}:
                 aborted.set(f"unknown command {line.decode(errors='replace')!r}")
                 return
-            go.set()
+            go.set(LoadOrder.from_json(json.dumps(word["order"])) if "order" in word else None)
 
 
-def _conduct(conductor: Conductor, go: Event, worker_wait_s: float, out_dir: Path) -> None:
+def _conduct(conductor: Conductor, go: AsyncResult, worker_wait_s: float, out_dir: Path) -> None:
     conductor.await_workers(worker_wait_s)
-    emit("workers_ready")
-    go.wait()
+    emit("workers_ready", workers=conductor.places())
+    if (order := go.get()) is not None:
+        conductor.take(order)
     conductor.prepare()
     result = conductor.collect(conductor.begin())
     write_load_result(out_dir, result)
@@ -290,13 +304,13 @@ def run(
     except ConfigurationError as error:
         emit("failed", reason=str(error))
         return 1
-    go, aborted = Event(), AsyncResult()
+    go, aborted = AsyncResult(), AsyncResult()
     conductor = Conductor(order, runner)
     gevent.signal_handler(signal.SIGTERM, aborted.set, "terminated by a signal")
     gevent.signal_handler(signal.SIGINT, aborted.set, "interrupted")
     emit("listening", host=host, port=runner.server.port)
     if auto_go:
-        go.set()
+        go.set(None)
     else:
         gevent.spawn(_read_commands, go, aborted)
     code, reason = _outcome(gevent.spawn(_conduct, conductor, go, worker_wait_s, out_dir), aborted)

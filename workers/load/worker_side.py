@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -72,7 +74,8 @@ class LoadWorker:
     def introduce(self) -> None:
         """Tell the master who is here and which engine it has."""
         offer = offer_of(self._name)
-        self._send(messages.HELLO, {"native_abi": offer.native_abi, "reason": offer.reason})
+        where = {"host": socket.gethostname(), "process_id": os.getpid()}
+        self._send(messages.HELLO, {"native_abi": offer.native_abi, "reason": offer.reason, **where})
 
     def change(self, step: int) -> None:
         """A user came or went: so did its connection."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from adapters.local import admin, parity
+from adapters.local import admin, golang, parity
 from adapters.local.proxy import HopOrder, Identity, Launch, ProxyCounters, Stage
 from meshgauge.errors import EnvironmentUpError
 from meshgauge.matrix import Role
@@ -20,8 +20,6 @@ ACCESS_LOG = "access.log"
 
 _SERVER = "measured"
 _CURVES = [parity.TLS_GROUP.lower(), "secp256r1"]
-_GO_TLS12_CIPHER = "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"
-_GO_REPEATS = "Go repeats a GET when a kept-alive upstream connection closes before the first byte of its reply"
 
 
 class Caddy:
@@ -61,9 +59,9 @@ class Caddy:
             else f"DNS name {parity.SERVER_NAME} (not the SPIFFE id)"
         )
         own = {
-            "threads": f"GOMAXPROCS {profile.proxy_threads}, garbage collector included",
+            "threads": golang.describe_threads(profile),
             "tls": parity.describe_tls(profile, role, chain + checks),
-            "retries": f"none configured; {_GO_REPEATS}",
+            "retries": golang.RETRIES,
             "header_rewriting": "adds X-Forwarded-For, -Host, -Proto and Via, request and reply",
         }
         if profile.access_log:
@@ -78,12 +76,7 @@ class Caddy:
         return Launch(
             argv=(str(binary), "run", "--config", str(order.directory / CONFIGURATION)),
             files={CONFIGURATION: json.dumps(_configuration(order), indent=2) + "\n"},
-            env={
-                "GOMAXPROCS": str(order.profile.proxy_threads),
-                "HOME": home,
-                "XDG_DATA_HOME": home,
-                "XDG_CONFIG_HOME": home,
-            },
+            env=golang.limit_threads(order.profile) | {"HOME": home, "XDG_DATA_HOME": home, "XDG_CONFIG_HOME": home},
         )
 
     def is_ready(self, order: HopOrder) -> bool:
@@ -105,6 +98,10 @@ class Caddy:
             upstream_overflows=None,
         )
 
+    def workers(self, process_ids: Sequence[int]) -> int:
+        """Return the number of threads Go runs its goroutines on."""
+        return golang.processors(process_ids)
+
 
 def _configuration(order: HopOrder) -> dict[str, Any]:
     apps: dict[str, Any] = {"http": _http(order)}
@@ -115,7 +112,6 @@ def _configuration(order: HopOrder) -> dict[str, Any]:
             "certificates": {"load_files": [pair]},
             "session_tickets": {"disabled": True},
             "disable_ocsp_stapling": True,
-            "disable_storage_check": True,
             "disable_storage_clean": True,
         }
     return {
@@ -175,7 +171,6 @@ def _reverse_proxy(order: HopOrder) -> dict[str, Any]:
         "upstreams": [{"dial": str(order.upstream)}],
         "transport": _transport(order),
         "load_balancing": {"retries": 0, "try_duration": 0},
-        "flush_interval": -1,
         "headers": {"request": {"set": header}},
     }
 
@@ -212,7 +207,7 @@ def _connection_policy(identity: Identity, profile: Profile) -> dict[str, Any]:
     return {
         "protocol_min": version,
         "protocol_max": version,
-        "cipher_suites": [_GO_TLS12_CIPHER],
+        "cipher_suites": [golang.TLS12_CIPHER],
         "curves": _CURVES,
         "alpn": ["http/1.1"],
         "fallback_sni": parity.SERVER_NAME,

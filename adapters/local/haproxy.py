@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from adapters.local import admin, parity
+from adapters.local import admin, parity, procfs
 from adapters.local.proxy import HopOrder, Identity, Launch, ProxyCounters, Stage
 from meshgauge.errors import EnvironmentUpError, MeasurementError
 from meshgauge.matrix import Role
@@ -100,6 +100,10 @@ class Haproxy:
         except (KeyError, ValueError) as error:
             raise MeasurementError(f"haproxy: http://{order.admin}{path} lacks {error}") from error
 
+    def workers(self, process_ids: Sequence[int]) -> int:
+        """Return the number of threads: without a master each of them works."""
+        return sum(len(procfs.thread_ids(pid)) for pid in process_ids)
+
 
 def _parse_statistics(text: str) -> dict[tuple[str, str], dict[str, str]]:
     rows = csv.DictReader(text.removeprefix("# ").splitlines())
@@ -136,7 +140,7 @@ def _defaults(order: HopOrder) -> Iterator[str]:
     keep = f"{parity.KEEP_IDLE_S}s"
     yield "mode http"
     yield "option http-keep-alive"
-    yield "option http-no-delay"
+    yield "option http-ignore-probes"  # a connection closed without a request is otherwise counted as one
     yield "no option redispatch"
     yield "retries 0"
     yield "retry-on none"
@@ -156,7 +160,7 @@ def _frontend(order: HopOrder) -> Iterator[str]:
     if tls and order.peer_spiffe_id:
         # Once for each connection, after the handshake. 2.8 has no fetch for alternative names: look for the
         # encoded name in the certificate that the chain check has already accepted.
-        encoded = _encoded_uri_name(order.peer_spiffe_id)
+        encoded = encoded_uri_name(order.peer_spiffe_id)
         yield f"tcp-request session reject unless {{ ssl_c_der,hex -m sub {encoded} }}"
     if order.profile.access_log:
         yield "log global"
@@ -200,7 +204,7 @@ def _tls_settings(profile: Profile) -> Iterator[str]:
     yield f"ciphers {parity.TLS12_CIPHER} ciphersuites {parity.TLS13_CIPHER}"
 
 
-def _encoded_uri_name(uri: str) -> str:
+def encoded_uri_name(uri: str) -> str:
     """Return, in upper-case hex, how a certificate's alternative names encode ``uri``: tag [6], length, text.
 
     Source: RFC 5280 4.2.1.6, X.690 8.1.3.

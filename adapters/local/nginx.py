@@ -5,10 +5,10 @@ from __future__ import annotations
 import platform
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from adapters.local import admin, parity
+from adapters.local import admin, parity, procfs
 from adapters.local.proxy import HopOrder, Identity, Launch, ProxyCounters, Stage
 from meshgauge.errors import EnvironmentUpError, MeasurementError
 from meshgauge.matrix import Role
@@ -104,6 +104,10 @@ class Nginx:
             upstream_retries=None,
             upstream_overflows=None,
         )
+
+    def workers(self, process_ids: Sequence[int]) -> int:
+        """Return the number of worker processes, by the title NGINX gives them."""
+        return sum(procfs.command_line(pid).startswith("nginx: worker process") for pid in process_ids)
 
 
 def _count_lines(order: HopOrder, name: str) -> int:

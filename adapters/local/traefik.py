@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from adapters.local import admin, parity
+from adapters.local import admin, golang, parity
 from adapters.local.proxy import HopOrder, Launch, ProxyCounters, Stage
 from meshgauge.errors import EnvironmentUpError
 from meshgauge.matrix import Role
@@ -22,8 +22,6 @@ ACCESS_LOG = "access.log"
 
 _ENTRY_POINT = "measured"
 _AT_ONCE = {"requestAcceptGraceTimeout": "0s", "graceTimeOut": "50ms"}
-_GO_TLS12_CIPHER = "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"
-_GO_REPEATS = "Go repeats a GET when a kept-alive upstream connection closes before the first byte of its reply"
 
 
 class Traefik:
@@ -61,11 +59,11 @@ class Traefik:
         chain = "certificate chain"
         checks = f"{chain} (Traefik cannot check a SPIFFE id here)" if role == "server" else f"{chain} and SPIFFE id"
         own = {
-            "threads": f"GOMAXPROCS {profile.proxy_threads}, garbage collector included",
+            "threads": golang.describe_threads(profile),
             "tls": parity.describe_tls(profile, role, checks),
-            "retries": f"none configured; {_GO_REPEATS}",
-            "header_rewriting": "adds X-Forwarded-For, -Host, -Port, -Proto, -Server, X-Real-Ip, and Accept-Encoding: gzip "
-            "where there is none",
+            "retries": golang.RETRIES,
+            "header_rewriting": "adds X-Forwarded-For, -Host, -Port, -Proto, -Server and X-Real-Ip, "
+            "and Accept-Encoding: gzip where there is none",
         }
         if profile.access_log:
             own["access_log"] = "one line a request to a file, unbuffered, format common"
@@ -78,7 +76,7 @@ class Traefik:
         return Launch(
             argv=(str(binary), f"--configfile={order.directory / STATIC}"),
             files={STATIC: _render(_static(order)), DYNAMIC: _render(_dynamic(order))},
-            env={"GOMAXPROCS": str(order.profile.proxy_threads), "HOME": str(order.directory)},
+            env=golang.limit_threads(order.profile) | {"HOME": str(order.directory)},
         )
 
     def is_ready(self, order: HopOrder) -> bool:
@@ -100,6 +98,10 @@ class Traefik:
             upstream_overflows=None,
         )
 
+    def workers(self, process_ids: Sequence[int]) -> int:
+        """Return the number of threads Go runs its goroutines on."""
+        return golang.processors(process_ids)
+
 
 def _render(document: Mapping[str, Any]) -> str:
     return json.dumps(document, indent=2) + "\n"
@@ -109,7 +111,7 @@ def _static(order: HopOrder) -> dict[str, Any]:
     keep = f"{parity.KEEP_IDLE_S}s"
     document: dict[str, Any] = {
         "global": {"checkNewVersion": False, "sendAnonymousUsage": False},
-        "log": {"level": "WARN"},
+        "log": {"level": "WARN", "noColor": True},
         "entryPoints": {
             _ENTRY_POINT: {
                 "address": str(order.listen),
@@ -148,8 +150,6 @@ def _dynamic(order: HopOrder) -> dict[str, Any]:
                         "servers": [{"url": f"{scheme}://{order.upstream}"}],
                         "serversTransport": "pool",
                         "passHostHeader": True,
-                        # Hand on every piece at once instead of every 100 ms.
-                        "responseForwarding": {"flushInterval": "-1ms"},
                     }
                 }
             },
@@ -195,7 +195,7 @@ def _terminate_tls(order: HopOrder) -> dict[str, Any]:
             "default": {
                 "minVersion": version,
                 "maxVersion": version,
-                "cipherSuites": [_GO_TLS12_CIPHER],
+                "cipherSuites": [golang.TLS12_CIPHER],
                 "curvePreferences": [parity.TLS_GROUP, "CurveP256"],
                 "alpnProtocols": ["http/1.1"],
                 "disableSessionTickets": True,

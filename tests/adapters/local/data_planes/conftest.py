@@ -290,7 +290,11 @@ def start(binary_of: Callable[[LocalProxy], Path]) -> Iterator[Start]:
         if process.poll() is None:
             process.terminate()
     for process in running:
-        process.wait(timeout=10)
+        try:
+            process.wait(timeout=0.5)
+        except subprocess.TimeoutExpired:  # Traefik takes 2 s; NGINX must not be killed, its workers would stay
+            process.kill()
+            process.wait(timeout=10)
 
 
 @dataclass

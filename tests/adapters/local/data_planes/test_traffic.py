@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from adapters.contract import FEATURES
-from adapters.local import caddy, haproxy, nginx, traefik
-from adapters.local.proxy import HopOrder, LocalProxy
+from adapters.local import caddy, haproxy, nginx, procfs, traefik
+from adapters.local.proxy import CountsWorkers, HopOrder, LocalProxy
 from meshgauge.errors import MeasurementError
 from meshgauge.matrix import Role
 from meshgauge.plan import BUILT_IN_PROFILES, Placement, Profile
@@ -149,6 +149,23 @@ def test_a_mutual_tls_pair_carries_traffic_and_keeps_its_connections(
 
 
 @pytest.mark.parametrize("version", ["1.2", "1.3"])
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_any_two_of_them_make_a_mutual_tls_pair(
+    proxy: LocalProxy, step: int, version: Any, order_of: Any, start: Any, backend: Any, connect: Any
+) -> None:
+    peer = PROXIES[(PROXIES.index(proxy) + step) % len(PROXIES)]
+    profile = Profile(name="tls", mtls=True, tls_version=version)
+    inbound = order_of("server", backend.endpoint, profile)
+    outbound = order_of("client", inbound.listen, profile)
+    start(peer, inbound)
+    start(proxy, outbound)
+    client = connect(outbound.listen)
+    for _ in range(3):
+        reply = client.ask()
+        assert (reply.status, reply.body) == (200, backend.body)
+
+
+@pytest.mark.parametrize("version", ["1.2", "1.3"])
 def test_the_tls_version_and_cipher_are_those_of_the_plan(
     proxy: LocalProxy, version: Any, mtls_pair: Any, connect: Any, identities: Any
 ) -> None:
@@ -243,10 +260,10 @@ def test_counters_equal_what_was_sent_or_are_none(
         for _ in range(7):
             assert client.ask().status == 200
     for order, old in zip((outbound, inbound), before, strict=True):
+        if old.requests is not None:
+            assert _settled_requests(proxy, order, old.requests + 21) == old.requests + 21
         new = proxy.counters(order)
         assert (new.requests is None) == (old.requests is None)
-        if new.requests is not None and old.requests is not None:
-            assert new.requests - old.requests == 21
         if new.upstream_connections is not None:
             assert 1 <= new.upstream_connections <= 4
         if new.tls_handshakes is not None:
@@ -256,10 +273,48 @@ def test_counters_equal_what_was_sent_or_are_none(
         assert new.upstream_overflows in {None, 0}
 
 
+def _settled_requests(proxy: LocalProxy, order: HopOrder, expected: int) -> int | None:
+    """Return the request counter once it has reached ``expected``: NGINX and Traefik count after they answered."""
+    deadline = time.monotonic() + 10
+    while (proxy.counters(order).requests or 0) < expected and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return proxy.counters(order).requests
+
+
 def test_counters_of_a_proxy_that_is_gone_are_an_error(proxy: LocalProxy, order_of: Any, backend: Any) -> None:
     profile = Profile(name="counted", access_log=True, metrics=True)
     with pytest.raises(MeasurementError, match=proxy.name):
         proxy.counters(order_of("node", backend.endpoint, profile))
+
+
+def test_connections_without_a_request_are_not_counted_as_one(
+    proxy: LocalProxy, order_of: Any, start: Any, backend: Any, connect: Any
+) -> None:
+    profile = BUILT_IN_PROFILES["observed"]
+    if proxy.unsupported(profile, "node"):
+        profile = Profile(name="logged", access_log=True)
+    order = order_of("node", backend.endpoint, profile)
+    start(proxy, order)
+    client = connect(order.listen)
+    client.close()
+    for _ in range(3):
+        connect(order.listen).close()
+    client = connect(order.listen)
+    assert client.ask().status == client.ask().status == 200
+    client.close()
+    assert _settled_requests(proxy, order, 2) == 2
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_it_works_on_as_many_threads_as_the_plan_says(
+    proxy: LocalProxy, threads: int, order_of: Any, start: Any, backend: Any, connect: Any
+) -> None:
+    order = order_of("node", backend.endpoint, Profile(name="threads", proxy_threads=threads))
+    process = start(proxy, order)
+    clients = [connect(order.listen) for _ in range(8)]
+    assert [client.ask().status for client in clients] == [200] * 8
+    assert isinstance(proxy, CountsWorkers)
+    assert proxy.workers(procfs.tree(process.pid)) == threads
 
 
 def test_an_access_log_has_one_line_a_request_and_only_when_asked_for(

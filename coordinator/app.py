@@ -1,0 +1,43 @@
+"""The Flask application: views, guards and errors put together around one installation."""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from coordinator.api import health, openapi, plans, results, runs, schedules, sites
+from coordinator.web import guards, pages, problems
+from coordinator.web.callers import let_in
+from coordinator.web.facts import refuse_undeclared
+from coordinator.web.installation import Installation, attach
+
+_BLUEPRINTS = (
+    health.blueprint,
+    openapi.blueprint,
+    plans.blueprint,
+    runs.blueprint,
+    results.blueprint,
+    schedules.blueprint,
+    sites.blueprint,
+    pages.blueprint,
+)
+
+
+def create_app(installed: Installation, secret_key: str) -> Flask:
+    """Return the coordinator's application.
+
+    Args:
+        secret_key: signs the sessions of browsers; the same in all processes, and over restarts.
+    """
+    app = Flask("coordinator.web", static_folder="static", template_folder="templates")
+    guards.configure(app, installed.settings.max_plan_bytes, secret_key)
+    app.config["SESSION_COOKIE_NAME"] = f"meshgauge_{installed.settings.listen_port}"  # ports share cookies
+    attach(app, installed)
+    app.before_request(guards.check_request)
+    app.before_request(let_in)
+    app.after_request(guards.add_headers)
+    problems.register(app)
+    for blueprint in _BLUEPRINTS:
+        app.register_blueprint(blueprint)
+    pages.add_filters(app)
+    refuse_undeclared(app)
+    return app

@@ -1,0 +1,186 @@
+"""From a plan's text to a resolved plan: read, check what it may do, fix versions, expand, draw the seed."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from adapters import registry
+from adapters.contract import Provider
+from coordinator.targets import Resolve, allowed_networks, refuse_foreign_targets, resolve_host
+from meshgauge.document import MAX_DEPTH, load_plan, validate_plan
+from meshgauge.errors import InvalidPlanError, Problem, UnknownNameError
+from meshgauge.matrix import Matrix, MeshArm, count_cells, expand
+from meshgauge.plan import Infrastructure, Plan, Profile
+from meshgauge.resolved import Features, ResolvedPlan
+from meshgauge.selectors import resolve_arms
+from meshgauge.settings import Settings
+
+# Returns the provider of that name. Raises UnknownNameError.
+ProviderOf = Callable[[str], Provider]
+
+
+def read_plan(text: str) -> Plan:
+    """Return the plan written in ``text``: strict JSON when it starts with a brace, else YAML.
+
+    Raises:
+        InvalidPlanError: lists every problem with the path of its field and what to do.
+    """
+    if text.lstrip().startswith("{") and (document := _json_object(text)) is not None:
+        return validate_plan(document)
+    return load_plan(text)
+
+
+def _json_object(text: str) -> dict[str, Any] | None:
+    """Return the object, or None when the text is not JSON: a YAML flow mapping also starts with a brace."""
+    try:
+        document = json.loads(text, object_pairs_hook=_without_repeats, parse_constant=_no_constant)
+    except json.JSONDecodeError:
+        return None
+    except RecursionError as error:
+        raise _too_deep() from error
+    _refuse_depth(document)
+    return document if isinstance(document, dict) else None
+
+
+def _too_deep() -> InvalidPlanError:
+    return InvalidPlanError([Problem("", f"nested deeper than {MAX_DEPTH} levels")])
+
+
+def _refuse_depth(document: Any) -> None:
+    level = [document]
+    for _ in range(MAX_DEPTH):
+        containers = [value for value in level if isinstance(value, dict | list)]
+        level = [item for value in containers for item in (value.values() if isinstance(value, dict) else value)]
+        if not level:
+            return
+    raise _too_deep()
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise InvalidPlanError([Problem(str(twice), "this key appears twice")])
+    return document
+
+
+def _no_constant(constant: str) -> Any:
+    raise InvalidPlanError([Problem("", f"{constant} is not JSON; write a number")])
+
+
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """Resolves plans for one installation."""
+
+    settings: Settings
+    provider_of: ProviderOf
+    resolve_host: Resolve = resolve_host
+
+    def resolve(self, text: str, *, may_run_programs: bool) -> ResolvedPlan:
+        """Return ``text`` with nothing left open.
+
+        Args:
+            may_run_programs: whether this submitter may name programs and Locust files to run.
+
+        Raises:
+            InvalidPlanError: lists every problem with its path.
+            ServiceUnavailableError: the versions of a mesh cannot be looked up now.
+        """
+        plan = read_plan(text)
+        if not may_run_programs:
+            _refuse_programs(plan)
+        refuse_foreign_targets(plan, allowed_networks(self.settings.allowed_targets), self.resolve_host)
+        providers = self._providers(plan)
+        arms = _arms(plan, list(providers.values()))
+        _refuse_too_many(count_cells(plan, arms), self.settings.max_cells)
+
+        def unsupported(mesh: MeshArm, profile: Profile, infrastructure: Infrastructure) -> str | None:
+            return providers[infrastructure.provider].unsupported(mesh, profile, infrastructure)
+
+        matrix = expand(plan, arms, unsupported)
+        seed = secrets.randbelow(2**63) if plan.seed is None else plan.seed
+        return ResolvedPlan(text, plan, arms, matrix, seed, _features(matrix, providers))
+
+    def _providers(self, plan: Plan) -> dict[str, Provider]:
+        providers: dict[str, Provider] = {}
+        problems = []
+        for at, infrastructure in enumerate(plan.infrastructures):
+            try:
+                providers[infrastructure.provider] = self.provider_of(infrastructure.provider)
+            except UnknownNameError as error:
+                problems.append(Problem(f"infrastructures[{at}].provider", str(error)))
+        if problems:
+            raise InvalidPlanError(problems)
+        return providers
+
+
+def installed_planner(settings: Settings) -> Planner:
+    """Return the planner over the providers of this installation; they share the workers' cache."""
+    return Planner(settings, lambda name: registry.provider(name, settings.data_dir / "cache"))
+
+
+def _arms(plan: Plan, providers: Sequence[Provider]) -> tuple[MeshArm, ...]:
+    """Return the plan's arms; with several providers a version counts when all of them have it."""
+
+    def versions(adapter: str) -> Sequence[str]:
+        offered = [provider.versions(adapter) for provider in providers]
+        return [version for version in offered[0] if all(version in other for other in offered[1:])]
+
+    try:
+        return resolve_arms(plan, versions)
+    except UnknownNameError as error:
+        raise InvalidPlanError([Problem(_path_of_adapter(plan, error.name), str(error))]) from error
+
+
+def _path_of_adapter(plan: Plan, adapter: str) -> str:
+    for at, mesh in enumerate(plan.meshes):
+        if mesh.adapter == adapter:
+            return f"meshes[{at}].adapter"
+        for role, choice in (("client", mesh.client), ("server", mesh.server)):
+            if choice is not None and choice.adapter == adapter:
+                return f"meshes[{at}].{role}.adapter"
+    return "meshes"
+
+
+def _refuse_too_many(cells: int, most: int) -> None:
+    if cells > most:
+        message = f"{cells} cells, and {most} are allowed (MESHGAUGE_MAX_CELLS); shorten a list, or split the plan"
+        raise InvalidPlanError([Problem("", message)])
+
+
+def _refuse_programs(plan: Plan) -> None:
+    """Refuse whatever would run a program named by the submitter.
+
+    Raises:
+        InvalidPlanError: lists each place.
+    """
+    paths = [f"workloads[{at}].commands" for at, workload in enumerate(plan.workloads) if workload.commands]
+    paths += [f"workloads[{at}].locust_file" for at, workload in enumerate(plan.workloads) if workload.locust_file]
+    for at, mesh in enumerate(plan.meshes):
+        paths += [f"meshes[{at}].binary"] if mesh.binary else []
+        for role, choice in (("client", mesh.client), ("server", mesh.server)):
+            paths += [f"meshes[{at}].{role}.binary"] if choice is not None and choice.binary else []
+    message = (
+        "runs a program of yours on the workers, which is not open to you here: submit on the worker's own host "
+        "or with an admin token, and the operator must leave MESHGAUGE_ALLOW_COMMANDS on"
+    )
+    if paths:
+        raise InvalidPlanError(Problem(path, message) for path in paths)
+
+
+def _features(matrix: Matrix, providers: Mapping[str, Provider]) -> Features:
+    """Return the features in play of every environment, each combination asked for once."""
+    asked: dict[tuple[str, str, str], Mapping[str, Mapping[str, str]]] = {}
+    features = {}
+    for environment in matrix.environments:
+        provider = environment.infrastructure.provider
+        at = (provider, environment.mesh.label, environment.profile.name)
+        if at not in asked:
+            asked[at] = providers[provider].features(environment.mesh, environment.profile)
+        features[environment.key] = asked[at]
+    return features

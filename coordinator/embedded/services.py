@@ -16,7 +16,7 @@ from coordinator.embedded.redis import RedisServer
 from coordinator.embedded.service import Ready, Service, StopStep
 from meshgauge.settings import Settings
 
-_PROBE_TIMEOUT_S = 2.0
+_PROBE_TIMEOUT_S = 1.0
 _READY_WITHIN_S = 180.0
 """Seven Python services share two cores here: 10 s together when nothing else runs, much longer beside a build."""
 

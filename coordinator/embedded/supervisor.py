@@ -276,6 +276,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = Settings()
         configure_logging(settings.log_level)
+        settings = settings.model_copy(update={"data_dir": settings.data_dir.resolve()})
+        os.chdir("/")  # keep no folder of the caller's busy
         return supervise(settings, load_table(options.table))
     except MeshgaugeError as error:
         sys.stderr.write(f"{error}\n")

@@ -26,7 +26,7 @@ from meshgauge.trial import UsageSample
 _FILES_PER_CONNECTION = 2  # a proxy holds both sides
 _SPARE_FILES = 512
 _ARTEFACT_LOG_BYTES = 64 * 1024
-_PRIVATE = (".key",)
+_SECRET = b"PRIVATE KEY"  # in whatever file: some proxies want key and certificate in one
 
 
 class LocalEnvironment:
@@ -166,7 +166,7 @@ class LocalEnvironment:
     def artefacts(self) -> Sequence[Artefact]:
         """Return rendered configurations, certificates (no keys) and the ends of all logs."""
         root = self._order.directory
-        paths = sorted(path for path in root.rglob("*") if path.is_file() and path.suffix not in _PRIVATE)
+        paths = sorted(path for path in root.rglob("*") if path.is_file())
         return [artefact for path in paths if (artefact := _artefact(path, str(path.relative_to(root))))]
 
     def provenance(self) -> Mapping[str, Any]:
@@ -228,5 +228,8 @@ def _refuse_too_many_connections(connections: int) -> None:
 def _artefact(path: Path, name: str) -> Artefact | None:
     if path.stat().st_size > _ARTEFACT_LOG_BYTES and path.suffix != ".log":
         return None
+    content = tail(path, _ARTEFACT_LOG_BYTES).encode()
+    if _SECRET in content:
+        return None
     media_type = {".json": "application/json", ".pem": "application/x-pem-file"}.get(path.suffix, "text/plain")
-    return Artefact(name, media_type, tail(path, _ARTEFACT_LOG_BYTES).encode())
+    return Artefact(name, media_type, content)

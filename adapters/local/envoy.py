@@ -228,7 +228,8 @@ def _tls(kind: str, order: HopOrder, identity: Identity, extra: Mapping[str, Any
             "tls_minimum_protocol_version": version,
             "tls_maximum_protocol_version": version,
             "cipher_suites": [parity.TLS12_CIPHER],  # of 1.2; with 1.3 BoringSSL takes AES-128-GCM where AES is fast
-            "ecdh_curves": [parity.TLS_GROUP],
+            # Keys are exchanged by the first; without P-256 BoringSSL refuses our ECDSA certificates in TLS 1.2.
+            "ecdh_curves": [parity.TLS_GROUP, "P-256"],
         },
         "tls_certificates": [certificate],
         "validation_context": {

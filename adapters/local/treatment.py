@@ -51,11 +51,13 @@ class Treatment:
     def __init__(self, subject: Subject) -> None:
         self._subject = subject
         self._remembered: dict[str, ProxyCounters] = {}
+        self._closed: dict[str, int] = {}
 
     def before(self) -> list[Check]:
         """Send probes and check everything that can be checked without load; then remember all counters."""
         checks = [*self._probed(), *self._path(), *self._tls(), *self._limits()]
         self._remembered = self._read()
+        self._closed = {hop.component: procfs.closed_connections(hop.order.upstream) for hop in self._subject.hops}
         return checks
 
     def connected(self, generator: Collection[int]) -> list[Check]:
@@ -175,8 +177,8 @@ class Treatment:
         limit = 2 * self._subject.connections + _SPARE_CONNECTIONS
         name, expected = f"keep_alive/{hop.component}", f"at most {limit} upstream connections"
         if before is None or now is None:
-            closed = procfs.closed_connections(hop.order.upstream)
-            return Check(name, closed <= limit, expected, f"{closed} closed within the last minute")
+            closed = procfs.closed_connections(hop.order.upstream) - self._closed[hop.component]
+            return Check(name, closed <= limit, expected, f"{closed} more closed within the last minute")
         return Check(name, now - before <= limit, expected, f"{now - before} opened")
 
 

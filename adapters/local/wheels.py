@@ -21,10 +21,13 @@ from meshgauge.errors import ConfigurationError, ServiceUnavailableError, Unknow
 _INDEX_FRESH_S = 3600.0
 _INDEX_TIMEOUT_S = 60.0
 _INSTALL_TIMEOUT_S = 600.0
-_PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input")
+_PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "--retries", "2")
 _NOT_FOUND = ("No matching distribution found", "Could not find a version")
-_UNREACHABLE = ("NewConnectionError", "Connection refused", "Max retries exceeded", "timed out", "ConnectionError",
-                "Temporary failure in name resolution", "Could not fetch URL", "ProxyError")  # fmt: skip
+# What pip says with -v when it is not the package but the way to the index that is missing.
+_UNREACHABLE = re.compile(
+    r"NewConnectionError|ConnectionError|connection error|Connection refused|timed out|Max retries exceeded"
+    r"|Temporary failure in name resolution|Name or service not known|ProxyError|\b5\d\d Server Error"
+)
 
 
 def versions(package: str, cache_dir: Path) -> tuple[str, ...]:
@@ -52,21 +55,21 @@ def versions(package: str, cache_dir: Path) -> tuple[str, ...]:
 
 
 def _ask_index(package: str) -> list[str]:
-    output = _pip("index", "versions", "--only-binary", ":all:", package, timeout_s=_INDEX_TIMEOUT_S)
+    output = _pip("index", "versions", "-v", "--only-binary", ":all:", package, timeout_s=_INDEX_TIMEOUT_S)
     listed = re.search(r"^Available versions: (.+)$", output.stdout, re.MULTILINE)
     if output.returncode == 0 and listed:
         return [version.strip() for version in listed[1].split(",")]
-    raise _index_error(package, output.stderr)
+    raise _index_error(package, output.stdout + output.stderr)
 
 
-def _index_error(package: str, stderr: str) -> Exception:
-    reason = stderr.strip()[-400:]
-    if any(sign in stderr for sign in _UNREACHABLE):
+def _index_error(package: str, said: str) -> Exception:
+    reason = "; ".join(line for line in said.splitlines() if "ERROR" in line or _UNREACHABLE.search(line))[-400:]
+    if _UNREACHABLE.search(said):
         return ServiceUnavailableError(
             f"the package index cannot be reached for {package!r}: connect this host, set pip's index, or name a "
             f"program of your own with binary: in the plan. pip said: {reason}"
         )
-    if any(sign in stderr for sign in _NOT_FOUND):
+    if any(sign in said for sign in _NOT_FOUND):
         return UnknownNameError("package (on this host's package index, with wheels for this machine)", package, ())
     return ConfigurationError(f"pip could not look up {package!r}: {reason}")
 
@@ -100,13 +103,14 @@ def install(package: str, version: str, cache_dir: Path) -> Path:
 
 
 def _install_into(target: Path, package: str, version: str, cache_dir: Path) -> None:
-    arguments = ("install", "--quiet", "--no-deps", "--no-compile", "--only-binary", ":all:", "--target", str(target))
+    arguments = ("install", "-v", "--no-deps", "--no-compile", "--only-binary", ":all:", "--target", str(target))
     output = _pip(*arguments, f"{package}=={version}", timeout_s=_INSTALL_TIMEOUT_S)
     if output.returncode == 0:
         return
-    if any(sign in output.stderr for sign in _NOT_FOUND) and not any(sign in output.stderr for sign in _UNREACHABLE):
+    said = output.stdout + output.stderr
+    if any(sign in said for sign in _NOT_FOUND) and not _UNREACHABLE.search(said):
         raise UnknownNameError(f"version of {package}", version, versions(package, cache_dir))
-    raise _index_error(package, output.stderr)
+    raise _index_error(package, output.stdout + output.stderr)
 
 
 def _pip(*arguments: str, timeout_s: float) -> subprocess.CompletedProcess[str]:

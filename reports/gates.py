@@ -104,7 +104,7 @@ def evaluate_gates(
         _connection_limited(load),
         _lost(lost),
         _throttled(usage),
-        *_treatment(checks),
+        _treatment(checks),
     )
 
 
@@ -229,8 +229,8 @@ def _throttled(usage: Sequence[ComponentUsage]) -> GateResult:
     )
 
 
-def _treatment(checks: Sequence[TreatmentCheck]) -> Iterator[GateResult]:
-    for check in checks:
-        status: GateStatus = "ok" if check.passed else "invalid"
-        message = f"{check.name}: expected {check.expected}, saw {check.seen}"
-        yield GateResult(f"treatment: {check.name}", status, EVERYTHING, None, None, "", message)
+def _treatment(checks: Sequence[TreatmentCheck]) -> GateResult:
+    failed = [f"{check.name}: expected {check.expected}, saw {check.seen}" for check in checks if not check.passed]
+    status: GateStatus = "invalid" if failed else "ok"
+    message = "; ".join(failed) or f"all {len(checks)} checks passed"
+    return GateResult("treatment", status, EVERYTHING, float(len(failed)), 0.0, "failed checks", message)

@@ -61,7 +61,7 @@ class CancelListener:
             self._connection = None  # Postgres is away: tried again at the next round
             return
         pooled.detach()
-        self._connection = pooled.driver_connection
+        self._connection = pooled.dbapi_connection  # psycopg2's own, now ours alone
         self._connection.autocommit = True
         with self._connection.cursor() as cursor:
             cursor.execute(f"LISTEN {CANCEL_CHANNEL}")

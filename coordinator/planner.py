@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from adapters import registry
 from adapters.contract import Provider
 from coordinator.targets import Resolve, allowed_networks, refuse_foreign_targets, resolve_host
 from meshgauge.document import MAX_DEPTH, load_plan, validate_plan
@@ -121,6 +120,8 @@ class Planner:
 
 def installed_planner(settings: Settings) -> Planner:
     """Return the planner over the providers of this installation; they share the workers' cache."""
+    from adapters import registry  # noqa: PLC0415 - loads every adapter; most commands need none
+
     return Planner(settings, lambda name: registry.provider(name, settings.data_dir / "cache"))
 
 

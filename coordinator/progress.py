@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from coordinator.estimate import trial_s
 from meshgauge.plan import Plan
-from meshgauge.store import runs, schema
+from meshgauge.store import records, runs, schema
 from meshgauge.store.events import Event
 from meshgauge.store.progress import PROGRESS
 from meshgauge.store.runs import RunRow
@@ -44,6 +44,7 @@ class Progress:
     """A run at one instant. Blocks count from 1; ``blocks`` includes those added for invalid ones.
 
     time_left_s: None when the run is over; before the first trial is done it is the plan's estimate.
+    last_event: follow the run from here on.
     """
 
     run: RunRow
@@ -55,6 +56,7 @@ class Progress:
     elapsed_s: float | None
     time_left_s: float | None
     now: tuple[Current, ...]
+    last_event: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,7 @@ def progress_of(connection: sa.Connection, run_id: uuid.UUID) -> Progress:
         elapsed_s=elapsed_s,
         time_left_s=None if run.finished_at else time_left_s(plan, shares, elapsed_s, run.estimate_s),
         now=_current(connection, run_id),
+        last_event=records.last_change(connection, run_id),
     )
 
 

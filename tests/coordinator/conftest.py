@@ -59,7 +59,7 @@ class Shelf:
             raise UnknownNameError("mesh adapter", adapter, self.known)
         return self.known[adapter]
 
-    def unsupported(self, mesh: MeshArm, profile: Profile, infrastructure: Infrastructure) -> str | None:
+    def unsupported(self, mesh: MeshArm, profile: Profile, infrastructure: Infrastructure) -> str | None:  # noqa: ARG002 - the protocol
         if profile.mtls and any(hop.adapter == "haproxy" for hop in mesh.hops):
             return "haproxy has no mTLS here"
         return None
@@ -180,7 +180,8 @@ def set_state(engine: sa.Engine) -> Callable[..., None]:
         with transaction(engine) as connection:
             connection.execute(
                 sa.text(
-                    "UPDATE run SET state = :state, started_at = now(), finished_at = now(), reason = 'ended by the test'"
+                    "UPDATE run SET state = :state, started_at = now(), finished_at = now(),"
+                    " reason = 'ended by the test'"
                     " WHERE id = :id"
                 ),
                 {"state": state, "id": uuid.UUID(run_id)},

@@ -1,0 +1,196 @@
+"""The API's client: one method a question, errors as our own exceptions with the server's sentence."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from meshgauge.errors import (
+    ConfigurationError,
+    ConflictError,
+    InvalidPlanError,
+    MeshgaugeError,
+    Problem,
+    ServiceUnavailableError,
+    UnknownNameError,
+)
+
+_TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+_REPORT_TIMEOUT_S = 180.0  # 200 cells and 10 blocks take up to 20 s to draw, more on a busy host
+_STREAM_SILENCE_S = 30.0  # the server says something every 10 s
+_SUBMIT_TRIES = 3
+_PAUSE_S = 1.0
+_JSON = "application/json"
+_YAML = "application/yaml"
+
+
+_BY_STATUS: Mapping[int, type[MeshgaugeError]] = {
+    401: ConfigurationError,
+    403: ConfigurationError,
+    409: ConflictError,
+    503: ServiceUnavailableError,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteEvent:
+    """One server-sent event; ``kind`` is ``end`` after the last one of a finished run."""
+
+    id: int
+    kind: str
+    data: Mapping[str, Any]
+
+
+class Client:
+    """Talks to one coordinator. Use it as a context manager."""
+
+    def __init__(self, url: str, token: str | None = None, transport: httpx.BaseTransport | None = None) -> None:
+        self.url = url.rstrip("/")
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        try:
+            self._http = httpx.Client(
+                base_url=self.url,
+                headers={**headers, "User-Agent": "meshgauge-cli"},
+                timeout=_TIMEOUT,
+                transport=transport,
+                trust_env=not _is_on_this_host(self.url),  # no proxy on the way to ourselves
+            )
+        except (httpx.InvalidURL, ValueError) as error:
+            raise ConfigurationError(f"MESHGAUGE_COORDINATOR_URL: {url!r} is no URL ({error})") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def get(self, path: str, **parameters: str | int) -> Any:
+        """Return the JSON answer to a question."""
+        return self._call("GET", path, params=parameters).json()
+
+    def text(self, path: str) -> str:
+        """Return an answer that is not JSON."""
+        return self._call("GET", path, timeout=_REPORT_TIMEOUT_S).text
+
+    def post(self, path: str) -> Any:
+        """Return the JSON answer to a request without a body."""
+        return self._call("POST", path, content=b"").json()
+
+    def post_plan(self, path: str, plan: str, **parameters: str) -> Any:
+        """Return the JSON answer to a plan."""
+        return self._call("POST", path, params=parameters, content=plan.encode(), headers=_content(plan)).json()
+
+    def delete(self, path: str) -> None:
+        """Remove what is at ``path``."""
+        self._call("DELETE", path)
+
+    def submit(self, plan: str, idempotency_key: str | None = None) -> Any:
+        """Submit a plan; a lost answer is asked for again under the same key, so that there is one run.
+
+        Raises:
+            InvalidPlanError, ConflictError, ServiceUnavailableError: see there.
+        """
+        headers = {**_content(plan), "Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        for tries_left in reversed(range(_SUBMIT_TRIES)):
+            try:
+                return self._call("POST", "/api/v1/runs", content=plan.encode(), headers=headers).json()
+            except ServiceUnavailableError:
+                if not tries_left:
+                    raise
+                time.sleep(_PAUSE_S)
+        raise AssertionError("unreachable")
+
+    def events(self, run_id: str, last_id: int = 0) -> Iterator[RemoteEvent]:
+        """Yield a run's events after ``last_id`` until it is over, or until the connection breaks.
+
+        Raises:
+            ServiceUnavailableError: it broke; go on from the last id seen.
+        """
+        timeout = httpx.Timeout(_STREAM_SILENCE_S, connect=5.0)
+        headers = {"Last-Event-ID": str(last_id), "Accept": "text/event-stream"}
+        try:
+            with self._http.stream(
+                "GET", f"/api/v1/runs/{run_id}/events", headers=headers, timeout=timeout
+            ) as response:
+                if response.is_error:
+                    response.read()
+                    raise _error_of(response)
+                yield from parse_events(response.iter_lines(), last_id)
+        except httpx.HTTPError as error:
+            raise self._unavailable(error) from error
+
+    def _call(self, method: str, path: str, **options: Any) -> httpx.Response:
+        try:
+            response = self._http.request(method, path, **options)
+        except httpx.HTTPError as error:
+            raise self._unavailable(error) from error
+        if response.is_error:
+            raise _error_of(response)
+        return response
+
+    def _unavailable(self, error: httpx.HTTPError) -> ServiceUnavailableError:
+        reason = str(error) or type(error).__name__
+        return ServiceUnavailableError(
+            f"the coordinator at {self.url} does not answer ({reason}); "
+            "start one with: meshgauge up, or correct MESHGAUGE_COORDINATOR_URL"
+        )
+
+
+def parse_events(lines: Iterator[str], last_id: int) -> Iterator[RemoteEvent]:
+    """Yield the events of a stream. Source: HTML standard, 9.2.6 Interpreting an event stream."""
+    kind, data = "message", ""
+    for line in lines:
+        if not line:
+            if data:
+                yield RemoteEvent(last_id, kind, json.loads(data))
+            kind, data = "message", ""
+            continue
+        field, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if field == "id" and value.isdigit():
+            last_id = int(value)
+        elif field == "event":
+            kind = value
+        elif field == "data":
+            data += value
+
+
+def _content(plan: str) -> dict[str, str]:
+    return {"Content-Type": _JSON if plan.lstrip().startswith("{") else _YAML}
+
+
+def _is_on_this_host(url: str) -> bool:
+    host = httpx.URL(url).host
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _error_of(response: httpx.Response) -> MeshgaugeError:
+    """Return the server's problem as the exception it was there."""
+    try:
+        problem = response.json()
+        detail = str(problem["detail"])
+    except (ValueError, KeyError, TypeError):
+        detail = f"{response.url} answers {response.status_code} and no reason; is this a Meshgauge coordinator?"
+        return ConfigurationError(detail)
+    kind = str(problem.get("type", "")).rpartition("/")[2]
+    if kind == "invalid-plan":
+        return InvalidPlanError(Problem(str(e["path"]), str(e["message"])) for e in problem.get("errors", ()))
+    if kind == "unknown-name":
+        unknown = problem.get("unknown", {})
+        return UnknownNameError(unknown.get("kind", "name"), unknown.get("name", "?"), unknown.get("known", ()))
+    if response.status_code in (401, 403):
+        detail += "; the command line sends MESHGAUGE_API_TOKEN"
+    return _BY_STATUS.get(response.status_code, MeshgaugeError)(detail)

@@ -1,0 +1,106 @@
+"""``plan check``, ``plan schema`` and ``adapters``: what works without a coordinator."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from coordinator.commands.failures import read_settings
+from coordinator.commands.runs import AsJson, PlanFile, read_plan_file
+from coordinator.commands.terminal import err, out, say, show_json, table
+from coordinator.plan_check import PlanCheck, check_plan
+from coordinator.planner import installed_planner
+from coordinator.web.spoken import duration
+from meshgauge.settings import Settings
+
+plan = typer.Typer(help="Look at plans before they run.", no_args_is_help=True)
+
+_CELLS_SHOWN = 40
+
+
+@plan.command("check")
+def check(
+    plan_file: PlanFile,
+    all_cells: Annotated[bool, typer.Option("--all", help="List every cell and turn.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a plan would do: versions, cells, order of the first block, time, warnings. Starts nothing."""
+    text = read_plan_file(plan_file)
+    settings = read_settings()
+    found = _checked(settings, text)
+    if as_json:
+        show_json(found.to_json())
+        return
+    for line in _lines(found, 10**9 if all_cells else _CELLS_SHOWN):
+        out().print(line, soft_wrap=True)
+
+
+def _checked(settings: Settings, text: str) -> PlanCheck:
+    """Resolve a plan here. The versions of meshes are looked up on the package index, then kept for an hour."""
+    planner, cores = installed_planner(settings), len(os.sched_getaffinity(0))
+    console = err()
+    if not console.is_terminal:
+        return check_plan(planner.resolve(text, may_run_programs=settings.allow_commands), settings, cores)
+    with console.status("looking up versions"):
+        return check_plan(planner.resolve(text, may_run_programs=settings.allow_commands), settings, cores)
+
+
+def _lines(found: PlanCheck, most: int) -> Iterator[str]:
+    yield (
+        f"[bold]{escape(found.name)}[/bold]: {len(found.cells)} cells, {found.blocks} blocks, "
+        f"{found.environments} environments, {found.trials} trials, about {duration(found.estimate_s)} (an estimate)"
+    )
+    seed = "is drawn at submit" if found.seed_is_drawn else str(found.seed)
+    yield f"plan {found.plan_sha256[:12]}, seed {seed}"
+    yield "\n[bold]Meshes[/bold]"
+    for label, hops in found.meshes:
+        path = ", ".join(f"{hop.role} {hop.adapter} {hop.version}" for hop in hops) or "no proxy on the path"
+        yield f"  {escape(label)}: {escape(path)}"
+    yield "\n[bold]Cells[/bold] (mesh/profile/workload/infrastructure/load)"
+    yield from _some([f"  {escape(cell)}" for cell in found.cells], most)
+    if found.skipped:
+        yield "\n[bold]Left out[/bold]"
+        left_out = [f"{item.mesh}/{item.profile} on {item.infrastructure}: {item.reason}" for item in found.skipped]
+        yield from _some([f"  {escape(line)}" for line in left_out], most)
+    shuffle = " of one possible shuffle" if found.seed_is_drawn else ""
+    yield f"\n[bold]Order of block 1[/bold]{shuffle}"
+    turns = [
+        f"  {turn.position + 1}. {escape(turn.environment)}: {', '.join(turn.loads)}" for turn in found.first_block
+    ]
+    yield from _some(turns, most)
+    for warning in found.warnings:
+        yield f"\n[yellow]Note:[/yellow] {escape(warning)}"
+
+
+def _some(lines: list[str], most: int) -> Iterator[str]:
+    yield from lines[:most]
+    if len(lines) > most:
+        yield f"  ... and {len(lines) - most} more (--all shows them)"
+
+
+@plan.command("schema")
+def schema() -> None:
+    """Print the JSON Schema of a plan, for editors."""
+    from coordinator.api.plans import plan_schema  # noqa: PLC0415 - loads Flask
+
+    show_json(plan_schema())
+
+
+def adapters(as_json: AsJson = False) -> None:
+    """List the meshes there are: stage, placements, profiles, what they cannot do."""
+    from adapters.registry import adapter_rows  # noqa: PLC0415 - loads every adapter
+
+    rows = adapter_rows()
+    if as_json:
+        show_json([{name: getattr(row, name) for name in row.__slots__} for row in rows])
+        return
+    shown = [
+        (row.name, row.title, row.stage, row.package, ", ".join(row.placements), ", ".join(row.profiles), row.note)
+        for row in rows
+    ]
+    out().print(table(("Mesh", "Title", "Stage", "Package", "Placements", "Profiles", "Remark"), shown))
+    say("versions: exact, latest, previous, latest-N or a range such as >=1.38,<1.40")

@@ -1,0 +1,119 @@
+"""Every shipped plan resolves with the real adapters; their versions come from a list made for the test."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from adapters import registry
+from adapters.contract import Provider
+from coordinator.plan_check import VERDICT_BLOCKS, check_plan
+from coordinator.planner import Planner
+from meshgauge.matrix import MeshArm
+from meshgauge.plan import Infrastructure, Profile
+from meshgauge.settings import Settings
+
+PLANS = Path(__file__).parents[2] / "plans"
+FILES = sorted(PLANS.glob("*.yaml"))
+
+
+class RealAdaptersWithoutIndex:
+    """The local provider, but for the package index."""
+
+    name = "local"
+
+    def __init__(self, cache_dir: Path) -> None:
+        self._real = registry.provider("local", cache_dir)
+
+    def versions(self, adapter: str) -> Sequence[str]:
+        registry.local_proxy(adapter)  # raises for an adapter nobody knows
+        return [f"1.{minor}.0" for minor in range(40, 30, -1)]
+
+    def unsupported(self, mesh: MeshArm, profile: Profile, infrastructure: Infrastructure) -> str | None:
+        return self._real.unsupported(mesh, profile, infrastructure)
+
+    def features(self, mesh: MeshArm, profile: Profile) -> Mapping[str, Mapping[str, str]]:
+        return self._real.features(mesh, profile)
+
+
+@pytest.fixture
+def planner(tmp_path: Path) -> Planner:
+    provider = cast(Provider, RealAdaptersWithoutIndex(tmp_path))
+    return Planner(Settings(data_dir=tmp_path), lambda _name: provider)
+
+
+def test_there_are_plans() -> None:
+    assert {file.name for file in FILES} >= {"quickstart.yaml", "data-planes.yaml", "envoy-releases.yaml"}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_shipped_plan_resolves_and_can_give_verdicts(file: Path, planner: Planner) -> None:
+    resolved = planner.resolve(file.read_text(), may_run_programs=True)
+    assert resolved.matrix.skipped == ()
+    assert resolved.plan.blocks >= VERDICT_BLOCKS
+    assert resolved.plan.name == file.stem
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_the_windows_of_a_shipped_plan_are_long_enough_for_its_p99(file: Path, planner: Planner) -> None:
+    resolved = planner.resolve(file.read_text(), may_run_programs=True)
+    for load in resolved.plan.loads:
+        assert load.rate_rps is not None
+        assert load.rate_rps * load.window_s >= 10_000
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_the_readme_names_every_plan(file: Path) -> None:
+    assert f"`{file.name}`" in (PLANS / "README.md").read_text()
+
+
+def test_the_quickstart_fits_into_a_demo(planner: Planner) -> None:
+    resolved = planner.resolve((PLANS / "quickstart.yaml").read_text(), may_run_programs=False)
+    check = check_plan(resolved, planner.settings, cores=2)
+    assert [label for label, _ in check.meshes] == [
+        "none",
+        "envoy-1.40.0",
+        "envoy-1.36.0",
+        "nginx-1.40.0",
+        "haproxy-1.40.0",
+    ]
+    assert check.trials == 30
+    assert check.estimate_s < 7 * 60  # with the first install (about 2.5 min) below 10 min
+
+
+def test_the_application_of_the_example_answers_as_its_plan_says() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    argv = [sys.executable, str(PLANS / "apps" / "greeter.py"), "--port", str(port), "--reply-bytes", "1024"]
+    with subprocess.Popen([*argv, "--work-us", "100"]) as process:
+        try:
+            connection = _connected(port)
+            for _ in range(2):  # the connection is kept
+                connection.request("GET", "/hello")
+                response = connection.getresponse()
+                assert response.status == 200
+                assert len(response.read()) == 1024
+            connection.close()
+        finally:
+            process.kill()
+
+
+def _connected(port: int) -> http.client.HTTPConnection:
+    for _ in range(100):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        try:
+            connection.connect()
+        except ConnectionRefusedError:
+            time.sleep(0.05)
+        else:
+            return connection
+    raise AssertionError("the application does not listen")

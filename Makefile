@@ -1,0 +1,59 @@
+# Everything runs in a virtual environment of its own; nothing else is installed or changed.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: help install demo test lint types layers pytest fidelity faults bench lock clean
+
+help: ## Show what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/installed: requirements.lock pyproject.toml $(wildcard _build/*.py workers/load/engine/*.c workers/load/engine/*.h)
+	@echo "Setting up $(VENV) (first time: one or two minutes)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install --require-hashes --requirement requirements.lock
+	@$(PIP) install --no-deps --editable .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed requirements-dev.lock
+	@$(PIP) install --require-hashes --requirement requirements-dev.lock
+	@touch $@
+
+install: $(VENV)/installed ## Set up the virtual environment
+
+demo: install ## Run the quickstart benchmark: real proxies against no mesh, in minutes
+	$(BIN)/meshgauge run plans/quickstart.yaml
+
+test: lint types layers pytest ## The one test command
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/installed-dev
+	$(BIN)/mypy
+
+layers: $(VENV)/installed-dev
+	$(BIN)/lint-imports
+
+pytest: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -m "not slow and not cluster and not bench"
+
+fidelity: $(VENV)/installed-dev ## Long: the instrument measured against known truths
+	$(BIN)/python -m pytest tests/fidelity tests/reports -m "not cluster and not bench"
+
+faults: $(VENV)/installed-dev ## Long: every fault of the failure matrix, and a seeded chaos monkey
+	$(BIN)/python -m pytest tests/faults -m "not cluster and not bench"
+
+bench: $(VENV)/installed-dev ## Print speeds and ratios
+	for script in tests/bench/bench_*.py; do $(BIN)/python $$script || exit 1; done
+
+lock: ## Pin the newest dependencies (needs uv)
+	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-annotate --upgrade \
+		--quiet --output-file requirements.lock
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-annotate \
+		--quiet --constraint requirements.lock --output-file requirements-dev.lock
+
+clean: ## Remove the virtual environment and caches
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from adapters.contract import Endpoint
 from adapters.local import probes, wheels
+from adapters.local.cookie import Cookie
 from adapters.local.launching import Launched, launch
-from adapters.local.processes import Command, Cookie
+from adapters.local.processes import Command
 from meshgauge.errors import EnvironmentUpError, UnsupportedError
 from meshgauge.matrix import EnvironmentKey
 from meshgauge.plan import CommandVersion

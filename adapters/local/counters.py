@@ -48,8 +48,8 @@ class ComponentMeter:
         """Return the counters now; None while no process was ever seen."""
         sums = self._read()
         if sums is None:
-            # All gone: what was counted stays counted, nothing is resident.
-            self._last = self._last and replace(self._last, at_s=time.monotonic(), memory_bytes=0, threads=0)
+            # All gone: what was counted stays counted, and there is no memory to speak of.
+            self._last = self._last and replace(self._last, at_s=time.monotonic(), memory_bytes=None, threads=None)
             return self._last
         self._last = self._not_going_back(sums)
         return self._last

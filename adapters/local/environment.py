@@ -12,11 +12,12 @@ from typing import Any
 from adapters.contract import Artefact, Check, Endpoint, EnvironmentOrder, HostTuning
 from adapters.local import mesh, procfs
 from adapters.local.application import PACKAGE, VERSION, ApplicationOrder, start_application
+from adapters.local.cookie import Cookie
 from adapters.local.counters import ComponentMeter, HostMeter
 from adapters.local.host import host_facts
 from adapters.local.launching import Launched
 from adapters.local.placement import SHARED_WARNING, place_on_this_host
-from adapters.local.processes import Cookie, Guarded, stop_all, tail
+from adapters.local.processes import Guarded, stop_all, tail
 from adapters.local.quiet import Spinners, calibrate
 from adapters.local.sweep import sweep_environment
 from adapters.local.treatment import Subject, Treatment
@@ -130,19 +131,13 @@ class LocalEnvironment:
 
     def lost_components(self) -> Sequence[str]:
         """Return a sentence for each component that died or restarted since ``up``."""
-        lost = []
         watched = [(hop.launched.program, hop.process_ids) for hop in self._hops]
         if self._app is not None:
             ours = self._order.key.workload.command is None  # a user's program may end workers of its own
             watched.append((self._app.program, self._app_process_ids if ours else ()))
         if self._spinners is not None:
             watched.append((self._spinners.program, ()))
-        for program, process_ids in watched:
-            if program.exit_code() is not None:
-                lost.append(program.describe_end())
-            elif gone := [pid for pid in process_ids if not procfs.is_alive(pid)]:
-                lost.append(f"{program.command.name}: process {gone[0]} died; end of its log: {program.log_tail()}")
-        return lost
+        return [sentence for program, pids in watched if (sentence := _loss(program, pids))]
 
     def load_generator_joined(self, process_ids: Sequence[int]) -> None:
         """Count these processes as component ``load_generator`` and keep them to its cores."""
@@ -213,6 +208,18 @@ class LocalEnvironment:
         programs += [self._spinners.program] if self._spinners else []
         stop_all(programs)
         sweep_environment(self._order.site, self._order.environment_id)
+
+
+def _loss(program: Guarded, process_ids: tuple[int, ...]) -> str | None:
+    """Return a sentence when the program, or one of these processes of it, is no more."""
+    gone = [pid for pid in process_ids if not procfs.is_alive(pid)]
+    if program.pid in gone:
+        program.wait(1.0)  # its guard is just about to say how it ended
+    if program.exit_code() is not None:
+        return program.describe_end()
+    if gone:
+        return f"{program.command.name}: process {gone[0]} died; end of its log: {program.log_tail() or '(empty)'}"
+    return None
 
 
 def _refuse_too_many_connections(connections: int) -> None:

@@ -15,7 +15,7 @@ from adapters.local import admin, parity
 from adapters.local.procfs import thread_ids, thread_name
 from adapters.local.proxy import HopOrder, Identity, Launch, ProxyCounters, Stage
 from adapters.local.wheels import matching
-from meshgauge.errors import EnvironmentUpError
+from meshgauge.errors import EnvironmentUpError, MeasurementError
 from meshgauge.matrix import Role
 from meshgauge.plan import Placement, Profile
 
@@ -98,14 +98,24 @@ class Envoy:
         return admin.answers_ok(order.admin, "/ready") and admin.accepts_connections(order.listen)
 
     def counters(self, order: HopOrder) -> ProxyCounters:
-        """Read the counters from /stats. A counter appears when its owner is made, so all are there from the start."""
+        """Read the counters from /stats. A counter appears when its owner is made, so all are there from the start.
+
+        Raises:
+            MeasurementError: the admin endpoint is away, or a counter is missing.
+        """
         text = admin.fetch_text("envoy", order.admin, "/stats?type=Counters")
         stats = {name: int(value) for name, _, value in (line.partition(": ") for line in text.splitlines())}
+        missing = [name for name in (_REQUESTS, _UPSTREAM_CONNECTIONS, _RETRIES, *_OVERFLOWS) if name not in stats]
+        if missing:
+            raise MeasurementError(
+                f"envoy: http://{order.admin}/stats has no {', '.join(missing)}; is it our bootstrap?"
+            )
         handshakes = [_DOWNSTREAM_HANDSHAKES] if order.terminate_tls else []
         handshakes += [_UPSTREAM_HANDSHAKES] if order.originate_tls else []
         return ProxyCounters(
             requests=stats[_REQUESTS],
-            tls_handshakes=sum(stats[name] for name in handshakes) if handshakes else None,
+            # Without a TLS context Envoy has no such counter: then there was no handshake.
+            tls_handshakes=sum(stats.get(name, 0) for name in handshakes) if handshakes else None,
             upstream_connections=stats[_UPSTREAM_CONNECTIONS],
             upstream_retries=stats[_RETRIES],
             upstream_overflows=sum(stats[name] for name in _OVERFLOWS),

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from adapters.contract import Endpoint
 from adapters.local import procfs
+from adapters.local.cookie import Cookie
 from adapters.local.ports import held_ports, is_port_conflict
-from adapters.local.processes import Command, Cookie, Guarded, start, wait_until
+from adapters.local.processes import Command, Guarded, start, wait_until
 from meshgauge.errors import EnvironmentUpError
 
 PORT_TRIES = 4

@@ -9,8 +9,9 @@ from pathlib import Path
 from adapters.contract import Endpoint
 from adapters.local import wheels
 from adapters.local.authority import Authority
+from adapters.local.cookie import Cookie
 from adapters.local.launching import Launched, launch
-from adapters.local.processes import Command, Cookie
+from adapters.local.processes import Command
 from adapters.local.proxy import HopOrder, Identity, LocalProxy
 from meshgauge.errors import EnvironmentUpError, UnsupportedError
 from meshgauge.matrix import Hop, MeshArm, Role

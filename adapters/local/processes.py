@@ -15,34 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from adapters.local import guard, procfs
+from adapters.local.cookie import Cookie
 from meshgauge.errors import EnvironmentUpError
-
-SITE_VARIABLE = "MESHGAUGE_SITE"
-EPOCH_VARIABLE = "MESHGAUGE_EPOCH"
-ENVIRONMENT_VARIABLE = "MESHGAUGE_ENVIRONMENT"
 
 _GUARD_ANSWERS_WITHIN_S = 20.0
 _GRACE_S = 1.0  # after SIGTERM; nothing of value is lost by SIGKILL, so it is short
 _LOG_TAIL_BYTES = 2000
 # All a program needs to find its files and speak one language; nothing of ours leaks into it.
 _PASSED_ON = ("PATH", "HOME", "TZ", "USER")
-
-
-@dataclass(frozen=True, slots=True)
-class Cookie:
-    """What every process of an environment carries in its environment variables (reliability.md 3)."""
-
-    site: str
-    epoch: int
-    environment_id: str
-
-    def variables(self) -> dict[str, str]:
-        """Return the variables to start a process with."""
-        return {
-            SITE_VARIABLE: self.site,
-            EPOCH_VARIABLE: str(self.epoch),
-            ENVIRONMENT_VARIABLE: self.environment_id,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +125,7 @@ def start(command: Command, cookie: Cookie) -> Guarded:
         "env": env,
         "cwd": str(command.working_directory or command.directory),
         "log": str(command.log_path),
+        "stdin_name": cookie.stdin_name(),
         "cpus": list(command.cpus),
         "grace_s": _GRACE_S,
     }

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from adapters.contract import HostTuning
 from adapters.local import spinner, wakeups
+from adapters.local.cookie import Cookie
 from adapters.local.counters import ComponentMeter
-from adapters.local.processes import Command, Cookie, Guarded, start
+from adapters.local.processes import Command, Guarded, start
 from meshgauge.errors import ConfigurationError
 
 FIFO_PRIORITY = 10  # above all normal work, below the kernel's own threads (50)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from adapters.local import procfs
-from adapters.local.processes import ENVIRONMENT_VARIABLE, EPOCH_VARIABLE, SITE_VARIABLE, wait_until
+from adapters.local.cookie import Cookie, cookie_of
+from adapters.local.processes import wait_until
 from meshgauge.errors import EnvironmentUpError
 
 _GRACE_S = 0.3
@@ -25,8 +26,8 @@ def sweep(site: str, epoch: int) -> list[str]:
         EnvironmentUpError: something could not be ended.
     """
 
-    def is_older(variables: Mapping[str, str]) -> bool:
-        return variables.get(SITE_VARIABLE) == site and _epoch(variables) in range(epoch)
+    def is_older(cookie: Cookie) -> bool:
+        return cookie.site == site and cookie.epoch < epoch
 
     return _end_all(is_older)
 
@@ -38,29 +39,20 @@ def sweep_environment(site: str, environment_id: str) -> list[str]:
         EnvironmentUpError: something could not be ended.
     """
 
-    def is_ours(variables: Mapping[str, str]) -> bool:
-        return (
-            variables.get(SITE_VARIABLE) == site
-            and variables.get(ENVIRONMENT_VARIABLE) == environment_id
-            and _epoch(variables) >= 0
-        )
+    def is_ours(cookie: Cookie) -> bool:
+        return cookie.site == site and cookie.environment_id == environment_id
 
     return _end_all(is_ours)
 
 
-def _epoch(variables: Mapping[str, str]) -> int:
-    value = variables.get(EPOCH_VARIABLE, "")
-    return int(value) if value.isdecimal() else -1
-
-
-def _end_all(belongs: Callable[[Mapping[str, str]], bool]) -> list[str]:
+def _end_all(belongs: Callable[[Cookie], bool]) -> list[str]:
     """End all matching processes; look again until a look finds none, as they may fork meanwhile."""
     spared = procfs.ancestors(os.getpid())
     ended: dict[int, str] = {}
 
     def matching() -> list[int]:
-        pids = (pid for pid in procfs.all_pids() if pid not in spared and belongs(procfs.environment(pid)))
-        return [pid for pid in pids if procfs.is_alive(pid)]
+        carriers = ((pid, cookie_of(pid)) for pid in procfs.all_pids() if pid not in spared)
+        return [pid for pid, cookie in carriers if cookie and belongs(cookie) and procfs.is_alive(pid)]
 
     def one_round(number: signal.Signals) -> bool:
         found = matching()

@@ -17,8 +17,8 @@ import pytest
 from adapters import registry
 from adapters.contract import Check, Endpoint, EnvironmentOrder, Provider
 from adapters.local import procfs
+from adapters.local.cookie import cookie_of
 from adapters.local.environment import LocalEnvironment
-from adapters.local.processes import ENVIRONMENT_VARIABLE
 from meshgauge.matrix import EnvironmentKey, Hop, MeshArm, Workload
 from meshgauge.plan import BUILT_IN_PROFILES, CommandVersion, Infrastructure, Placement, Profile, Size
 from meshgauge.plan import Workload as WorkloadSpec
@@ -181,7 +181,7 @@ def processes_of() -> Callable[[str], list[int]]:
         return [
             pid
             for pid in procfs.all_pids()
-            if procfs.environment(pid).get(ENVIRONMENT_VARIABLE) == environment_id and procfs.is_alive(pid)
+            if (cookie := cookie_of(pid)) and cookie.environment_id == environment_id and procfs.is_alive(pid)
         ]
 
     return find

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from adapters.local import procfs
-from adapters.local.processes import Command, Cookie, Guarded, start, stop_all
+from adapters.local.cookie import Cookie
+from adapters.local.processes import Command, Guarded, start, stop_all
 from meshgauge.errors import EnvironmentUpError
 
 PYTHON = (sys.executable, "-I", "-S", "-c")
@@ -40,7 +41,8 @@ time.sleep(600)
 OWNER = """
 import sys, threading, time
 from pathlib import Path
-from adapters.local.processes import Command, Cookie, start
+from adapters.local.cookie import Cookie
+from adapters.local.processes import Command, start
 directory, environment, *argv = sys.argv[1:]
 started = []
 def begin():

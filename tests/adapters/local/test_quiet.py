@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from adapters.local import procfs, quiet
-from adapters.local.processes import Cookie
+from adapters.local.cookie import Cookie
 from adapters.local.quiet import FIFO_PRIORITY, Spinners, calibrate, choose
 
 SLOW = {"timer_p50_us": 90.0, "timer_p99_us": 3000.0, "exchange_p50_us": 200.0}

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from adapters.local import procfs
-from adapters.local.processes import Command, Cookie, start, stop_all
+from adapters.local.cookie import Cookie
+from adapters.local.processes import Command, start, stop_all
 from adapters.local.sweep import sweep, sweep_environment
 
 Started = Callable[..., subprocess.Popen[bytes]]
@@ -92,3 +93,20 @@ def test_one_environment_can_be_swept_alone(site: str, tmp_path: Path) -> None:
     assert len(sweep_environment(site, "one")) == 2  # the guard and its program
     assert [program.wait(1.0) for program in programs] == [True, False]
     stop_all(programs)
+
+
+def test_a_process_that_wrote_over_its_variables_is_found_by_its_input(site: str, tmp_path: Path, within: Any) -> None:
+    """NGINX puts its title where its variables were; here the variables are simply empty."""
+    family = "import time; from subprocess import Popen; Popen(['/bin/sleep', '600'], env={}); "
+    family += "print('ready', flush=True); time.sleep(600)"
+    command = Command("family", (sys.executable, "-I", "-S", "-c", family), tmp_path)
+    program = start(command, Cookie(site, 1, tmp_path.name))
+    assert within(lambda: "ready" in program.log_tail())
+    _, child = program.process_ids()
+    assert procfs.environment(child) == {}
+    os.kill(program.guard_pid, 9)
+    assert program.wait(5)
+    assert procfs.is_alive(child)
+    assert any(f" {child}:" in line for line in sweep(site, 2))
+    assert not procfs.is_alive(child)
+    program.stop()

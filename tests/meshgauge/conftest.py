@@ -16,10 +16,12 @@ from meshgauge.resolved import ResolvedPlan
 from meshgauge.selectors import resolve_arms
 from meshgauge.trial import (
     CLOCKS,
+    Clock,
     ComponentUsage,
     GateResult,
     LoadResult,
     MeasuredTrial,
+    Outcome,
     SecondRow,
     UsageSample,
     WorkerHealth,
@@ -60,7 +62,9 @@ def measured_trial() -> Callable[[uuid.UUID], MeasuredTrial]:
 
     def make(trial_id: uuid.UUID) -> MeasuredTrial:
         latencies_ns = np.random.default_rng(3).lognormal(12, 0.4, 5000).astype(np.int64)
-        histograms = {("ok", clock): Histogram.of(latencies_ns + 10 * at) for at, clock in enumerate(CLOCKS)}
+        histograms: dict[tuple[Outcome, Clock], Histogram] = {
+            ("ok", clock): Histogram.of(latencies_ns + 10 * at) for at, clock in enumerate(CLOCKS)
+        }
         load = LoadResult(
             engine="native",
             engine_abi=1,

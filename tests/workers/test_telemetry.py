@@ -68,7 +68,12 @@ def test_a_counter_that_cannot_be_read_is_an_error_and_not_a_gap() -> None:
 
 
 def test_a_stopped_sampler_reads_nothing_more() -> None:
-    reads: list[int] = []
-    sampler = Sampler(lambda: reads.append(1) or [], time.monotonic() + 60, 1.0)
+    reads: list[float] = []
+
+    def read() -> list[UsageSample]:
+        reads.append(time.monotonic())
+        return []
+
+    sampler = Sampler(read, time.monotonic() + 60, 1.0)
     sampler.stop()
     assert reads == []

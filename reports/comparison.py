@@ -16,6 +16,7 @@ from meshgauge.matrix import Cell
 from meshgauge.plan import Margins
 from meshgauge.run import RunRecord
 from meshgauge.trial import TrialRecord
+from reports.gates import THRESHOLDS
 from reports.metrics import METRICS, Metric, Reading, degraded_kinds, read_trial, spoiled_kinds, usable
 from reports.provenance import changed_environments
 from reports.questions import Pair, Question
@@ -222,9 +223,13 @@ def _reason(turn: MeasuredTrial, metric: Metric) -> str:
     trial = turn.trial
     if trial.load is None or trial.state not in {"measured", "invalid"}:
         return trial.reason or f"trial {trial.state}"
-    gates = [g.gate for g in trial.gates if g.status == "invalid" and metric.spoiled_by in g.spoils]
+    gates = [
+        THRESHOLDS[g.gate].what if g.gate in THRESHOLDS else g.gate
+        for g in trial.gates
+        if g.status == "invalid" and metric.spoiled_by in g.spoils
+    ]
     if gates:
-        return "gate " + ", ".join(dict.fromkeys(gates))
+        return "gate failed on " + ", ".join(dict.fromkeys(gates))
     if metric.spoiled_by in turn.spoiled:
         return trial.reason or "trial invalid"
     if metric.spoiled_by == "latency":

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from reports.analysis import Analysis, Answer
 from reports.comparison import Comparison
 from reports.questions import Pair, Scope
-from reports.wording import arm_sentence, level, percent_of_ln, signed
+from reports.verdict import Word
+from reports.wording import NBSP, arm_sentence, level, percent_of_ln, signed
 
 MOST_NAMED = 3
+ORDER: Sequence[Word] = ("slower", "faster", "more", "less", "equivalent", "inconclusive", "invalid")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,9 @@ def _text(answer: Answer, comparisons: Sequence[Comparison]) -> str:
 def _share(medians: Sequence[Comparison]) -> str:
     if len(medians) == 1:
         return f"{medians[0].pair.label} makes"
-    return "Both meshes make" if len(medians) == 2 else f"All {len(medians)} meshes make"
+    meshes = {c.pair.cell.environment.mesh.label for c in medians}
+    what = "meshes" if len(meshes) == len(medians) else "combinations of mesh and profile"
+    return f"Both {what} make" if len(medians) == 2 else f"All {len(medians)} {what} make"
 
 
 def _extremes(comparisons: Sequence[Comparison]) -> tuple[Comparison, Comparison]:
@@ -80,7 +84,7 @@ def _from_to(low: Comparison, high: Comparison) -> str:
 
 
 def _size(c: Comparison) -> str:
-    return f"{abs(percent_of_ln(c.effect.estimate)):.0f} %" if c.effect else "?"
+    return f"{abs(percent_of_ln(c.effect.estimate)):.0f}{NBSP}%" if c.effect else "?"
 
 
 def _cost(comparisons: Sequence[Comparison]) -> str:
@@ -102,12 +106,12 @@ def _estimate(c: Comparison) -> float | None:
 
 def _counted(comparisons: Sequence[Comparison], start: str) -> str:
     """Return how many pairs came out how, naming them where they are few."""
-    groups: dict[str, list[Comparison]] = {}
+    groups: dict[Word, list[Comparison]] = {}
     for c in comparisons:
         if c.metric.name == "p50" and c.verdict:
             groups.setdefault(c.verdict.word, []).append(c)
     parts = []
-    for word, members in groups.items():
+    for word, members in sorted(groups.items(), key=lambda group: ORDER.index(group[0])):
         differs = word in {"slower", "faster"}
         named = [f"{c.pair.label} {_signed(c)}" if differs else c.pair.label for c in members]
         more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
@@ -116,12 +120,16 @@ def _counted(comparisons: Sequence[Comparison], start: str) -> str:
 
 
 def _signed(c: Comparison) -> str:
-    return f"{signed(percent_of_ln(c.effect.estimate), 0)} %" if c.effect else ""
+    return f"{signed(percent_of_ln(c.effect.estimate), 0)}{NBSP}%" if c.effect else ""
 
 
 def _aa_text(comparisons: Sequence[Comparison]) -> str:
     primary = [c for c in comparisons if c.metric.primary]
     differing = sum(c.p is not None and c.p < 0.05 for c in primary)
     widest = max((percent_of_ln(abs(c.effect.estimate)) for c in primary if c.effect), default=None)
-    size = "" if widest is None else f"; the largest difference is {widest:.1f} %, which is what noise alone makes here"
+    size = (
+        ""
+        if widest is None
+        else f"; the largest difference is {widest:.1f}{NBSP}%, which is what noise alone makes here"
+    )
     return f"The same thing measured twice: {differing} of {len(primary)} results differ at p < 0.05{size}."

@@ -94,9 +94,11 @@ def _unfinished(run: RunRecord) -> Iterator[Remark]:
         if measured < run.plan.blocks:
             yield Remark("warning", f"{measured} of {run.plan.blocks} planned blocks have measured trials.")
         return
-    words = {"failed": "The run failed", "cancelled": "The run was cancelled"}
-    why = f": {run.reason}" if run.reason else "."
-    yield Remark("alarm", f"{words.get(run.state, f'The run is {run.state}')}{why} What was measured so far is shown.")
+    said = {"failed": "The run failed", "cancelled": "The run was cancelled"}.get(run.state)
+    why = f": {run.reason.rstrip('.')}" if run.reason else ""
+    measured = sum(trial.load is not None for trial in run.trials)
+    text = f"{said or f'The run is {run.state}'}{why}. {measured} trials were measured so far, and are shown."
+    yield Remark("alarm" if said else "note", text)
 
 
 def _unequal_failures(answers: Mapping[str, Sequence[Comparison]]) -> Iterator[Remark]:
@@ -157,15 +159,16 @@ def _slope_within(
     """Return slope and p of values over positions with environment and block effects; None without freedom left."""
     environments = {name: at for at, name in enumerate(dict.fromkeys(group[0] for group in groups))}
     blocks = {name: at for at, name in enumerate(dict.fromkeys(group[1] for group in groups))}
-    columns = len(environments) + len(blocks)
-    design = np.zeros((len(values), columns))
+    if len(blocks) < 2 or len(environments) < 2:
+        return None
+    design = np.zeros((len(values), len(environments) + len(blocks)))
     for row, (environment, block) in enumerate(groups):
         design[row, environments[environment]] = 1
         if blocks[block]:  # the first block is the reference level
             design[row, len(environments) + blocks[block] - 1] = 1
     design[:, -1] = positions
-    df = len(values) - int(np.linalg.matrix_rank(design)) if len(values) else 0
-    if df < 1 or len(blocks) < 2 or len(environments) < 2:
+    df = len(values) - int(np.linalg.matrix_rank(design))
+    if df < 1:
         return None
     inverse = np.linalg.pinv(design.T @ design)
     coefficients = inverse @ design.T @ np.asarray(values)

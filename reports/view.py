@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from meshgauge.matrix import Cell, is_baseline
@@ -20,6 +20,7 @@ from reports.quantiles import quantiles_ms, reportable
 from reports.questions import Scope, arm_name, scope_of, without_control
 from reports.wording import (
     ABSENT,
+    NBSP,
     added,
     companion,
     difference,
@@ -141,12 +142,10 @@ def features_table(run: RunRecord) -> tuple[FeatureTable, ...]:
     }
     tables = []
     for profile in dict.fromkeys(environment.profile.name for environment in environments.values()):
-        arms = {
-            f"{environment.mesh.label} ({role})": run.features[key][role]
-            for key, environment in environments.items()
-            if environment.profile.name == profile and key in run.features
-            for role in run.features[key]
-        }
+        arms: dict[str, Mapping[str, str]] = {}
+        for key, environment in environments.items():
+            if environment.profile.name == profile:
+                arms |= _columns(environment.mesh.label, run.features.get(key, {}))
         names = dict.fromkeys(name for features in arms.values() for name in features)
         rows = []
         for name in names:
@@ -206,6 +205,18 @@ def environment_tables(run: RunRecord) -> tuple[tuple[str, tuple[tuple[str, str]
     )
 
 
+def _columns(mesh: str, roles: Mapping[str, Mapping[str, str]]) -> dict[str, Mapping[str, str]]:
+    """Return a column for each proxy of a mesh; proxies that are set alike share one."""
+    shared: list[tuple[list[str], Mapping[str, str]]] = []
+    for role, features in roles.items():
+        like = next((names for names, known in shared if known == features), None)
+        if like is None:
+            shared.append(([role], features))
+        else:
+            like.append(role)
+    return {f"{mesh} ({', '.join(names)})": features for names, features in shared}
+
+
 def _describe(cell: Cell) -> str:
     load, spec = cell.load, cell.environment.workload.spec
     rate = "closed loop" if load.rate_rps is None else f"{load.rate_rps:g} requests a second, {load.arrival} arrivals"
@@ -232,13 +243,13 @@ def _question(answer: Answer, headline: Headline, scope: Scope, gallery: Gallery
 
 
 def _line(c: Comparison) -> ResultLine:
-    note = companion(c) or ("; ".join(c.losses) if c.n < c.planned else "")
+    note = companion(c) or ("; ".join(c.losses) if c.metric.primary and c.n < c.planned else "")
     return ResultLine(
         c.metric.title,
         c.metric.unit,
         level(c.control_level),
         level(c.arm_level),
-        difference(c),
+        difference(c) if c.metric.scale == "ratio" else difference(c).split(NBSP)[0],
         interval(c),
         added(c) if c.metric.unit == "ms" else "",
         f"{c.n} of {c.planned}",

@@ -13,6 +13,7 @@ from reports.statistics import Interval
 from reports.verdict import Verdict
 
 MINUS = "\N{MINUS SIGN}"
+NBSP = "\N{NO-BREAK SPACE}"  # a number and its unit stay on one line
 ABSENT = "–"
 
 
@@ -45,7 +46,7 @@ def level(value: float | None, unit: str = "") -> str:
     else:
         decimals = min(max(2 - math.floor(math.log10(abs(value))), 0), 6)
         text = f"{value:,.{decimals}f}".replace("-", MINUS)
-    return f"{text} {unit}".rstrip()
+    return f"{text}{NBSP}{unit}" if unit else text
 
 
 def difference_bounds(comparison: Comparison) -> tuple[float, float | None, float | None] | None:
@@ -69,7 +70,7 @@ def difference(comparison: Comparison) -> str:
     bounds = difference_bounds(comparison)
     if bounds is None:
         return ABSENT
-    return f"{signed(bounds[0], _decimals(bounds))} {difference_unit(comparison.metric)}"
+    return f"{signed(bounds[0], _decimals(comparison))}{NBSP}{difference_unit(comparison.metric)}"
 
 
 def interval(comparison: Comparison) -> str:
@@ -77,13 +78,19 @@ def interval(comparison: Comparison) -> str:
     bounds = difference_bounds(comparison)
     if bounds is None or bounds[1] is None or bounds[2] is None:
         return ABSENT
-    decimals = _decimals(bounds)
+    decimals = _decimals(comparison)
     return f"[{signed(bounds[1], decimals)}, {signed(bounds[2], decimals)}]"
 
 
-def _decimals(bounds: tuple[float, float | None, float | None]) -> int:
-    _, low, high = bounds
-    return decimals_for((high - low) / 2) if low is not None and high is not None else 1
+def _decimals(comparison: Comparison) -> int:
+    """Return the decimals one comparison is shown with: what the interval leaves, at most four digits in all."""
+    bounds = difference_bounds(comparison)
+    if bounds is None or bounds[1] is None or bounds[2] is None:
+        return 1 if comparison.metric.scale == "ratio" else 3
+    largest = max(abs(bounds[1]), abs(bounds[2]))
+    room = 3 - math.floor(math.log10(largest)) if largest > 0 else 3
+    most = 2 if comparison.metric.scale == "ratio" else 3
+    return max(min(decimals_for((bounds[2] - bounds[1]) / 2), most, room), 0)
 
 
 def on_scale(metric: Metric, value: float | None) -> str:
@@ -91,7 +98,7 @@ def on_scale(metric: Metric, value: float | None) -> str:
     if value is None:
         return ABSENT
     size = percent_of_ln(value) if metric.scale == "ratio" else value
-    return f"{size:.{2 if size < 1 else 1}f} {difference_unit(metric)}"
+    return f"{size:.{2 if size < 1 else 1}f}{NBSP}{difference_unit(metric)}"
 
 
 def added(comparison: Comparison) -> str:
@@ -123,8 +130,8 @@ def companion(comparison: Comparison) -> str:
     if verdict.word == "invalid":
         return verdict.reason
     return (
-        f"{comparison.n} blocks could have shown {on_scale(comparison.metric, comparison.detectable)}; "
-        f"seeing the margin of {on_scale(comparison.metric, comparison.margin)} takes about "
+        f"{comparison.n} blocks show {on_scale(comparison.metric, comparison.detectable)} or more; "
+        f"the margin of {on_scale(comparison.metric, comparison.margin)} takes about "
         f"{blocks(comparison.needed)} blocks"
     )
 
@@ -132,25 +139,52 @@ def companion(comparison: Comparison) -> str:
 def arm_sentence(question: Question, comparisons: Sequence[Comparison]) -> str:
     """Return one arm's answer: median, tail, cost. ``comparisons`` are of one pair."""
     of = {comparison.metric.name: comparison for comparison in comparisons}
-    parts = [text for name in ("p50", "p99") if name in of and (text := _latency_clause(question, of[name]))]
-    parts.append(_cost_clause(of))
-    return "; ".join(part for part in parts if part) + "."
+    median, tail = of.get("p50"), of.get("p99")
+    clauses = []
+    if median and tail and _reason(median) and _reason(median) == _reason(tail):
+        seen = f" (seen: p50 {_seen(median)}, p99 {_seen(tail)})" if median.effect and tail.effect else ""
+        clauses.append(f"no verdict on latency{seen}: {_reason(median)}")
+    else:
+        clauses += [_latency_clause(question, c) for c in (median, tail) if c]
+    return "; ".join((*clauses, _cost_clause(of))) + "."
+
+
+def _reason(c: Comparison) -> str:
+    return c.verdict.reason if c.verdict and c.verdict.word == "invalid" else ""
+
+
+def _seen(c: Comparison) -> str:
+    return f"{difference(c)} {interval(c)}"
 
 
 def _latency_clause(question: Question, c: Comparison) -> str:
-    what = {"p50": "the median request", "p99": "the slowest 1 % of requests"}[c.metric.name]
+    what = {"p50": "the median request", "p99": f"the slowest 1{NBSP}% of requests"}[c.metric.name]
     word = c.verdict.word if c.verdict else "invalid"
-    shown = f"{difference(c)} {interval(c)}"
     if word == "invalid":
-        seen = f" (seen: {shown}, no verdict)" if c.effect else ""
-        return f"no verdict on {what}{seen}: {c.verdict.reason if c.verdict else 'not judged'}"
+        seen = f" (seen: {_seen(c)})" if c.effect else ""
+        return f"no verdict on {what}{seen}: {_reason(c)}"
     if word in {"slower", "faster"}:
-        size = difference(c).lstrip("+" + MINUS)
-        against = f" than {question.against}" if c.metric.name == "p50" else ""
-        return f"{what} is {size} {word}{against} {interval(c)}, {added(c)} in this run"
+        than = f" than {question.against}" if c.metric.name == "p50" else ""
+        return f"{what} {'is' if c.metric.name == 'p50' else 'are'} {_how_much(c, word)}{than}{_span(c)}"
     if word == "equivalent":
-        return f"{what} is equivalent within ±{on_scale(c.metric, c.margin)} ({shown})"
-    return f"{what} is inconclusive ({shown}; {companion(c)})"
+        return f"{what}: equivalent within ±{on_scale(c.metric, c.margin)} ({_seen(c)})"
+    return (
+        f"{what}: inconclusive ({_seen(c)}; about {blocks(c.needed)} blocks would show {on_scale(c.metric, c.margin)})"
+    )
+
+
+def _how_much(c: Comparison, word: str) -> str:
+    return f"{difference(c).lstrip('+' + MINUS)} {word}"
+
+
+def _span(c: Comparison) -> str:
+    """Return the interval as sizes in the direction of the verdict, and the milliseconds of this run."""
+    bounds = difference_bounds(c)
+    if bounds is None or bounds[1] is None or bounds[2] is None:
+        return ""
+    low, high = sorted((abs(bounds[1]), abs(bounds[2])))
+    decimals = _decimals(c)
+    return f" [{low:.{decimals}f} to {high:.{decimals}f}{NBSP}%; {added(c)} in this run]"
 
 
 def _cost_clause(of: dict[str, Comparison]) -> str:
@@ -160,7 +194,7 @@ def _cost_clause(of: dict[str, Comparison]) -> str:
     if is_baseline(cost.pair.control.environment.mesh):
         proxies = len(cost.pair.cell.environment.mesh.hops)
         what = "its proxy costs" if proxies == 1 else f"its {proxies} proxies cost"
-        return f"{what} {level(cost.effect.estimate)} {interval(cost)} cores per 1000 rps"
+        return f"{what} {difference(cost).lstrip('+').split(NBSP)[0]} {interval(cost)} cores per 1000 rps"
     word = of["cpu"].verdict.word if "cpu" in of and of["cpu"].verdict else "invalid"
     return f"CPU of the proxies {difference(cost)} {interval(cost)} (app and data plane: {word})"
 

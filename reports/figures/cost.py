@@ -89,7 +89,7 @@ def _draw(stacks: Sequence[CostStack], scope: Scope) -> Figure:
     figure = new_figure(height)
     runs = {stack.runs for stack in stacks}
     n = f"{min(runs)}" if len(runs) == 1 else f"{min(runs)} to {max(runs)}"
-    what = f"Cores per 1000 replies a second, at this rate; mean of n = {n} runs an arm, whisker 95 % on the total."
+    what = f"Cores per 1000 replies a second; mean of n = {n} runs an arm, 95 % interval on the total."
     put_title(figure, TITLE, what, str(scope))
     axes = axes_at(figure, LABEL_IN, 0.92, WIDTH_IN - LABEL_IN - TEXT_IN - 0.1, plot)
     axes.set_ylim(len(stacks) - 0.5, -0.5)

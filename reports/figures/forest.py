@@ -125,7 +125,7 @@ def _whiskers(axes: Axes, at: int, c: Comparison) -> None:
     word = c.verdict.word if c.verdict else "invalid"
     colour = VERDICT_COLOURS[word]
     ends = axes.get_yaxis_transform()
-    name = shortened(c.pair.label, 28)
+    name = "\n".join(shortened(part, 28) for part in c.pair.label.replace(" vs ", "\nvs ").split("\n"))
     axes.text(-0.03, at, name, transform=ends, ha="right", va="center", size=8.5, color=INK, parse_math=False)
     if c.effect is not None:
         if c.selected is not None:

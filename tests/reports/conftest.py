@@ -183,7 +183,7 @@ class RunFactory:
 def _trials(plan: Plan, matrix: Matrix, truth: World, seed: int) -> list[TrialRecord]:
     generator = np.random.default_rng(seed)
     at = START
-    trials = []
+    trials: list[TrialRecord] = []
     block_level: dict[int, float] = {}
     for turn in block_order(matrix, plan.blocks, seed, plan.baseline):
         shared = block_level.setdefault(turn.block, generator.normal(0, truth.block_sd))

@@ -24,7 +24,7 @@ from locust.runners import STATE_MISSING, MasterRunner
 from meshgauge.errors import ConfigurationError, MeasurementError, MeshgaugeError
 from meshgauge.histogram import Histogram
 from meshgauge.trial import LoadResult
-from workers.load import messages
+from workers.load import messages, scenario
 from workers.load.engine.choice import Offer, choose
 from workers.load.merging import SecondsMerger, merged
 from workers.load.mesh_user import MeshUser
@@ -151,17 +151,17 @@ class Conductor:
 
     def prepare(self) -> None:
         """Hand out the order, let Locust spawn the users, wait for their connections."""
-        engine = choose(self._order.engine, self._offers.values())
-        request_of(self._order)
+        orders = self._scenario_orders() if self._order.locust_file is not None else self._engine_orders()
         for index, client in enumerate(self._names):
-            data = {"order": self._order.to_json(), "engine": engine, "index": index}
-            self._runner.send_message(messages.PREPARE, data, client)
+            self._runner.send_message(messages.PREPARE, {**orders, "index": index}, client)
         self._wait(
             lambda: len(self._prepared) == len(self._names),
             _ANSWER_WAIT_S,
             lambda: f"load worker {self._missing(self._prepared)} did not take the order",
         )
-        self._runner.start(self._order.connections, spawn_rate=self._order.connections)
+        if self._order.locust_file is not None:
+            return  # its users send as soon as they exist: they are spawned at the start
+        self._spawn()
         connections = self._connections()
         for client, count in zip(self._names, connections, strict=True):
             self._runner.send_message(messages.CONNECT, {"connections": count}, client)
@@ -171,6 +171,27 @@ class Conductor:
             lambda: f"load worker {self._missing(set(self._connected))} did not report its connections",
         )
         self._refuse_dead_target()
+
+    def _engine_orders(self) -> dict[str, Any]:
+        engine = choose(self._order.engine, self._offers.values())
+        request_of(self._order)  # refuses what no worker could send
+        return {"order": self._order.to_json(), "engine": engine}
+
+    def _scenario_orders(self) -> dict[str, Any]:
+        """Workers get the Locust file as text: they have nothing but what the master sends."""
+        path = Path(str(self._order.locust_file))
+        try:
+            source = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise ConfigurationError(f"the Locust file {path} cannot be read: {error.strerror}") from error
+        environment = self._runner.environment
+        environment.user_classes[:] = scenario.user_classes_of(path.name, source)
+        environment.stop_timeout = self._order.timeout_s
+        environment.host = f"http://{self._order.target_host}:{self._order.target_port}"
+        return {"order": self._order.to_json(), "engine": "locust_file", "locust_file": path.name, "source": source}
+
+    def _spawn(self) -> None:
+        self._runner.start(self._order.connections, spawn_rate=self._order.connections)
 
     def _connections(self) -> list[int]:
         counts = [self._runner.clients[client].user_count for client in self._names]
@@ -189,12 +210,16 @@ class Conductor:
 
     def begin(self) -> dt.datetime:
         """Start all workers at one instant; return the window's start."""
-        connections = self._connections()
+        own_scenario = self._order.locust_file is not None
+        connections = [1] * len(self._names) if own_scenario else self._connections()
         shares_of(self._order, connections)
         sent_unix_s, sent_monotonic_s = time.time(), time.monotonic()
         for index, client in enumerate(self._names):
             begin = messages.Begin(sent_unix_s, START_LEAD_S, index, connections)
             self._runner.send_message(messages.BEGIN, begin.to_wire(), client)
+        if own_scenario:
+            gevent.sleep(START_LEAD_S)
+            self._spawn()
         ahead_s = START_LEAD_S + self._order.warm_up_s
         emit(
             "window",
@@ -219,8 +244,9 @@ class Conductor:
             )
         finally:
             reporter.kill(block=False)
+        resolution_ns = scenario.RESOLUTION_NS if order.locust_file is not None else _RESOLUTION_NS
         results = [self._results[client] for client in self._names]
-        return merged(order, results, self._seconds.rows(), window_start, locust_version, _RESOLUTION_NS)
+        return merged(order, results, self._seconds.rows(), window_start, locust_version, resolution_ns)
 
     def _report(self, started: float) -> None:
         """Print the progress of all workers about once a second."""

@@ -20,6 +20,7 @@ from workers.load.engine.choice import offer_of, open_engine
 from workers.load.engine.contract import Engine
 from workers.load.mesh_user import MeshEnvironment, MeshUser
 from workers.load.order import LoadOrder
+from workers.load.scenario import ScenarioRecorder, follow, user_classes_of
 from workers.load.shares import schedule_of, shares_of, target_of
 from workers.load.statistics_feed import feed
 from workers.load.worker import stay_on
@@ -87,6 +88,11 @@ class LoadWorker:
         self._order = order = LoadOrder.from_json(data["order"])
         if order.cpus:
             stay_on(order.cpus)
+        if data["engine"] == "locust_file":
+            self._environment.user_classes[:] = user_classes_of(data["locust_file"], data["source"])
+            self._environment.catch_exceptions = True  # a failing task is the scenario's business, not the trial's
+            self._send(messages.PREPARED, {})
+            return
         self._engine = open_engine(data["engine"], target_of(order, data["index"]))
         self._send(messages.PREPARED, {})
 
@@ -108,13 +114,30 @@ class LoadWorker:
         self._send(messages.CONNECTED, {"open": counts.connections_open, "error": counts.connect_error})
 
     def _begin(self, data: dict[str, Any]) -> None:
+        begin = messages.Begin(**data)
+        if self._order is not None and self._order.locust_file is not None:
+            self._run_scenario(self._order, time.time() + begin.delay_s(time.time()))
+            return
         order, engine = self._opened()
-        begin = messages.Begin(**{key: value for key, value in data.items() if key != "worker"})
         share = shares_of(order, begin.connections)[begin.index]
         start_ns = time.monotonic_ns() + round(begin.delay_s(time.time()) * 1e9)
         schedule = schedule_of(order, share, start_ns)
         engine.begin(schedule)
         self._watch(order, engine, schedule.end_ns / 1e9)
+
+    def _run_scenario(self, order: LoadOrder, start_unix_s: float) -> None:
+        """Record what the users of an own scenario do; the master lets Locust spawn them meanwhile."""
+        window_start_unix_s = start_unix_s + order.warm_up_s
+        recorder = ScenarioRecorder(order, window_start_unix_s)
+        requests: Any = self._environment.events.request
+        requests.add_listener(recorder.on_request)
+        cpu_ratio = follow(
+            recorder, order, window_start_unix_s, lambda progress: self._send(messages.PROGRESS, progress.to_wire())
+        )
+        self._runner.stop_users(self._runner.user_classes_count)  # lets tasks end, for at most the request time-out
+        last = messages.Progress(0, _LAST_POLL_S, Histogram(), recorder.seconds())
+        self._send(messages.PROGRESS, last.to_wire())
+        self._send(messages.RESULT, {"result": recorder.result(self._name, cpu_ratio).to_wire()})
 
     def _watch(self, order: LoadOrder, engine: Engine, end_s: float) -> None:
         """Report until the engine is done, then deliver. ``end_s``: when that may be, monotonic."""

@@ -54,6 +54,7 @@ class Client:
 
     def __init__(self, url: str, token: str | None = None, transport: httpx.BaseTransport | None = None) -> None:
         self.url = url.rstrip("/")
+        self._token, self._transport = token, transport
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         try:
             self._http = httpx.Client(
@@ -73,6 +74,10 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._http.close()
+
+    def another(self) -> Client:
+        """Return a second client of the same coordinator, for another thread."""
+        return Client(self.url, self._token, self._transport)
 
     def get(self, path: str, **parameters: str | int) -> Any:
         """Return the JSON answer to a question."""

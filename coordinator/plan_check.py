@@ -15,6 +15,7 @@ from meshgauge.settings import Settings
 
 VERDICT_BLOCKS = 6  # measurement.md 3: fewer give no verdict
 TAIL_REQUESTS = 100  # measurement.md 3: a percentile needs this many requests above it
+_TAIL = 0.99
 QUIET_CORES = 4  # measurement.md 6: with fewer, everything is indicative
 SHORT_WARM_UP_S = 10.0
 
@@ -121,13 +122,11 @@ def _load_warnings(load: Load) -> Iterator[str]:
         yield f"load {load.label}: a closed loop hides stalls (coordinated omission): labelled, and without verdict"
     if load.rate_rps is not None:
         expected = load.rate_rps * load.window_s
-        for name, quantile in (("p99", 0.99), ("p99.9", 0.999)):
-            if expected * (1 - quantile) < TAIL_REQUESTS:
-                needed_s = TAIL_REQUESTS / (1 - quantile) / load.rate_rps
-                yield (
-                    f"load {load.label}: {expected:.0f} requests in a window of {load.window_s:g} s are too few for "
-                    f"{name} and above ({TAIL_REQUESTS} have to lie above it); {needed_s:.0f} s would do"
-                )
-                break
+        if expected * (1 - _TAIL) < TAIL_REQUESTS:
+            needed_s = TAIL_REQUESTS / (1 - _TAIL) / load.rate_rps
+            yield (
+                f"load {load.label}: {expected:.0f} requests in a window of {load.window_s:g} s are too few for p99 "
+                f"({TAIL_REQUESTS} have to lie above it); a window of {needed_s:.0f} s would do"
+            )
     if load.warm_up_s < SHORT_WARM_UP_S:
         yield f"load {load.label}: a warm-up of {load.warm_up_s:g} s is short (the default is 30 s): good for a demo"

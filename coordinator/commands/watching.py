@@ -34,23 +34,29 @@ class Follower(threading.Thread):
     def __init__(self, client: Client, run_id: str, last_id: int) -> None:
         super().__init__(name="follower", daemon=True)
         self.events: queue.Queue[RemoteEvent | MeshgaugeError] = queue.Queue()
-        self._client, self._run_id, self._last_id = client, run_id, last_id
+        self._client, self._run_id, self._last_id = client.another(), run_id, last_id
+        self._stopped = threading.Event()
 
     def run(self) -> None:
-        """Follow until the run is over or the coordinator has been away for too long."""
+        """Follow until the run is over, nobody listens, or the coordinator has been away for too long."""
         heard_s = time.monotonic()
-        while True:
-            try:
-                for event in self._client.events(self._run_id, self._last_id):
-                    self._last_id, heard_s = event.id, time.monotonic()
-                    self.events.put(event)
-                    if event.kind == "end":
+        with self._client:
+            while not self._stopped.is_set():
+                try:
+                    for event in self._client.events(self._run_id, self._last_id):
+                        self._last_id, heard_s = event.id, time.monotonic()
+                        self.events.put(event)
+                        if event.kind == "end" or self._stopped.is_set():
+                            return
+                except MeshgaugeError as error:
+                    if not error.retryable or time.monotonic() - heard_s > _PATIENCE_S:
+                        self.events.put(error)
                         return
-            except MeshgaugeError as error:
-                if not error.retryable or time.monotonic() - heard_s > _PATIENCE_S:
-                    self.events.put(error)
-                    return
-            time.sleep(_RECONNECT_S)
+                self._stopped.wait(_RECONNECT_S)
+
+    def stop(self) -> None:
+        """Ask it to end; it does at the next event, or with the process."""
+        self._stopped.set()
 
 
 @dataclass(slots=True)
@@ -91,19 +97,25 @@ def watch(client: Client, run_id: str, console: Console) -> Mapping[str, Any]:
     seen = Seen(_progress(client, run_id), time.monotonic())
     follower = Follower(client, run_id, seen.progress["last_event"])
     follower.start()
-    if console.is_terminal:
-        with Live(console=console, auto_refresh=False, transient=False) as live:
-            live.update(picture(seen), refresh=True)
-            for _ in _happenings(client, run_id, follower, seen):
-                live.update(picture(seen), refresh=True)
-        return seen.progress
-    said = ""
-    for event in _happenings(client, run_id, follower, seen):
-        line = sentence(event, seen)
-        if line and line != said:
-            console.print(Text(line), soft_wrap=True)
-            said = line
+    try:
+        show = _show_live if console.is_terminal else _say_lines
+        show(client, run_id, console, follower, seen)
+    finally:
+        follower.stop()
     return seen.progress
+
+
+def _show_live(client: Client, run_id: str, console: Console, follower: Follower, seen: Seen) -> None:
+    with Live(console=console, auto_refresh=False, transient=False) as live:
+        live.update(picture(seen), refresh=True)
+        for _ in _happenings(client, run_id, follower, seen):
+            live.update(picture(seen), refresh=True)
+
+
+def _say_lines(client: Client, run_id: str, console: Console, follower: Follower, seen: Seen) -> None:
+    for event in _happenings(client, run_id, follower, seen):
+        if line := sentence(event, seen):
+            console.print(Text(line), soft_wrap=True)
 
 
 def _progress(client: Client, run_id: str) -> Mapping[str, Any]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import psycopg2
 import sqlalchemy as sa
 import structlog
 
@@ -67,28 +68,29 @@ class EventHub:
     def _listen(self) -> None:
         while not self._closed.is_set():
             try:
-                with self._engine.connect() as connection:
-                    connection.detach()  # not one for the pool: it listens
-                    self._listen_on(connection.connection.driver_connection)
-            except (sa.exc.DBAPIError, OSError) as error:
+                self._listen_once()
+            except (sa.exc.SQLAlchemyError, psycopg2.Error, OSError) as error:
                 log.warning("event_hub_reconnects", reason=str(error).strip().partition("\n")[0])
-                self._wake_all()
                 self._closed.wait(_RECONNECT_S)
 
-    def _listen_on(self, driver: Any) -> None:
-        driver.autocommit = True
-        with driver.cursor() as cursor:
-            cursor.execute(f"LISTEN {events.EVENT_CHANNEL}")
-        self._wake_all()  # what happened before we listened
-        while not self._closed.is_set():
-            if select.select([driver], [], [], _SLICE_S)[0]:
-                try:
+    def _listen_once(self) -> None:
+        """Listen on a connection of our own until it breaks or the hub is closed."""
+        borrowed = self._engine.raw_connection()
+        driver: Any = borrowed.driver_connection
+        borrowed.detach()  # never back to the pool: it listens
+        try:
+            driver.autocommit = True
+            with driver.cursor() as cursor:
+                cursor.execute(f"LISTEN {events.EVENT_CHANNEL}")
+            self._wake_all()  # for what happened before we listened
+            while not self._closed.is_set():
+                if select.select([driver], [], [], _SLICE_S)[0]:
                     driver.poll()
-                except Exception as error:
-                    raise OSError(f"the listening connection broke: {error}") from error
-                for notice in driver.notifies:
-                    self._wake(notice.payload)
-                driver.notifies.clear()
+                    for notice in driver.notifies:
+                        self._wake(notice.payload)
+                    driver.notifies.clear()
+        finally:
+            borrowed.close()
 
     def _wake(self, run_id: str) -> None:
         with self._lock:
@@ -110,7 +112,6 @@ def follow(
     Source: HTML standard, 9.2 Server-sent events.
     """
     with hub.watching(run_id) as wake:
-        heard_s = time.monotonic()
         yield "retry: 2000\n\n"
         while not is_stopping():
             wake.clear()
@@ -121,17 +122,18 @@ def follow(
                 wake.wait(_RECONNECT_S)
                 continue
             for event in new:
-                last_id, heard_s = event.id, time.monotonic()
+                last_id = event.id
                 yield frame(event)
             if is_over and not new:
                 yield "event: end\ndata: {}\n\n"
                 return
             if new:
                 continue
-            while not is_stopping() and not wake.wait(_SLICE_S):
-                if time.monotonic() - heard_s > HEARTBEAT_S:
-                    heard_s = time.monotonic()
-                    yield ": still here\n\n"
+            quiet_s = time.monotonic()
+            while not (is_stopping() or wake.wait(_SLICE_S) or time.monotonic() - quiet_s > HEARTBEAT_S):
+                pass
+            if not wake.is_set():  # and read again: a notice may have been lost with the listener's connection
+                yield ": still here\n\n"
 
 
 def _read(engine: sa.Engine, run_id: uuid.UUID, last_id: int) -> tuple[tuple[Event, ...], bool]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from meshgauge.store.leases import Claim
+from meshgauge.claim import Claim
 from meshgauge.trial import ComponentUsage, GateResult, MeasuredTrial, UsageSample
 from workers.load.result_file import read_load_result
 

@@ -9,11 +9,11 @@ import sqlalchemy as sa
 import structlog
 
 from meshgauge import queue
+from meshgauge.claim import Claim
 from meshgauge.errors import MeshgaugeError, ServiceUnavailableError
 from meshgauge.settings import Settings
 from meshgauge.store import leases, runs, work
 from meshgauge.store.database import connect, transaction
-from meshgauge.store.leases import Claim
 from workers import clean, drive, places, spool
 from workers.watch import Announce, Watcher
 from workers.work import TrialOrder, WorkOrder

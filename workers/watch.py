@@ -22,11 +22,11 @@ import sqlalchemy as sa
 import structlog
 
 from meshgauge import queue
+from meshgauge.claim import AttemptOutcome, Claim
 from meshgauge.errors import FencedError, ServiceUnavailableError
 from meshgauge.settings import Settings
 from meshgauge.store import artefacts, leases, load_jobs, progress, results
 from meshgauge.store.database import transaction
-from meshgauge.store.leases import AttemptOutcome, Claim
 from workers import guard, spool
 from workers.cancel import CancelListener
 from workers.work import WorkOrder

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from meshgauge.claim import Claim
 from meshgauge.errors import UnknownNameError
 from meshgauge.store import schema
-from meshgauge.store.leases import Claim
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,43 +9,16 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import sqlalchemy as sa
 
+from meshgauge.claim import AttemptOutcome, Claim, Cleaning
 from meshgauge.errors import FencedError, UnknownNameError
 from meshgauge.store import events, schema
 
 MAX_FAILED_CLEANINGS = 5  # then the site is quarantined until a person releases it
 _RETRY_PAUSE_S = 2.0
-
-AttemptOutcome = Literal["done", "failed", "lost", "cancelled", "interrupted"]
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """What a worker holds: an environment on a site, for as long as it renews the lease."""
-
-    site: str
-    epoch: int
-    holder: str
-    environment_id: uuid.UUID
-    run_id: uuid.UUID
-    attempt: int
-    key: str
-    block: int
-    position: int
-
-
-@dataclass(frozen=True, slots=True)
-class Cleaning:
-    """The right to clean a site: whatever is older than ``epoch`` has to go."""
-
-    site: str
-    provider: str
-    epoch: int
-    holder: str
 
 
 def claim_next(connection: sa.Connection, site: str, holder: str, host: str, lease_s: float) -> Claim | None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from meshgauge.claim import Claim
 from meshgauge.store import leases, schema
-from meshgauge.store.leases import Claim
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from meshgauge.claim import Claim
 from meshgauge.store import events, schema
-from meshgauge.store.leases import Claim
 
 PROGRESS = "progress"
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from meshgauge.claim import Claim
 from meshgauge.errors import FencedError
 from meshgauge.store import events, leases, schema
 from meshgauge.store.bulk import copy_rows
-from meshgauge.store.leases import Claim
 from meshgauge.trial import LoadResult, MeasuredTrial
 
 # Stored in tables of their own, or derived from other fields.

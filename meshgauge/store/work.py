@@ -8,8 +8,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from meshgauge.claim import Claim
 from meshgauge.store import schema
-from meshgauge.store.leases import Claim
 
 
 @dataclass(frozen=True, slots=True)

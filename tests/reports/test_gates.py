@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from meshgauge.histogram import Histogram
 from meshgauge.trial import ComponentUsage, GateResult, LoadResult, WorkerHealth
-from reports.gates import drift_percent, evaluate_gates, growth
+from reports.gates import DRIFT_P, drift_percent, evaluate_gates, growth
 
 
 @dataclass(frozen=True)
@@ -206,3 +207,14 @@ def test_warm_up_that_went_on_is_taken_for_drift() -> None:
 def test_growth_needs_both_halves() -> None:
     assert growth([400.0] * 6 + [None] * 6) is None
     assert growth([400.0] * 6 + [480.0] * 6) == pytest.approx(1.2)
+
+
+def test_the_drift_test_equals_scipys_regression() -> None:
+    logs = np.random.default_rng(5).normal(0, 0.02, 12) + 0.015 * np.arange(12)
+    fit = stats.linregress(np.arange(12.0), logs)
+    assert fit.pvalue < DRIFT_P, "or the test says nothing"
+    expected = 100 * abs(np.expm1(fit.slope * 11))
+    assert drift_percent(tuple(np.exp(logs))) == pytest.approx(expected, rel=1e-12)
+    flat = np.random.default_rng(6).normal(0, 0.02, 12)
+    assert stats.linregress(np.arange(12.0), flat).pvalue > DRIFT_P
+    assert drift_percent(tuple(np.exp(flat))) == 0.0

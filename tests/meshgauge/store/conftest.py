@@ -8,10 +8,10 @@ from collections.abc import Callable
 import pytest
 import sqlalchemy as sa
 
+from meshgauge.claim import Claim
 from meshgauge.resolved import ResolvedPlan
 from meshgauge.store import leases, runs, schema
 from meshgauge.store.database import transaction
-from meshgauge.store.leases import Claim
 
 SITE = "here"
 

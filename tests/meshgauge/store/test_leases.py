@@ -9,10 +9,10 @@ from collections.abc import Callable
 import pytest
 import sqlalchemy as sa
 
+from meshgauge.claim import AttemptOutcome, Claim
 from meshgauge.errors import FencedError, UnknownNameError
 from meshgauge.store import leases, results, runs, schema
 from meshgauge.store.database import transaction
-from meshgauge.store.leases import Claim
 from meshgauge.trial import MeasuredTrial
 
 Claims = Callable[..., Claim | None]
@@ -29,7 +29,7 @@ def expire(engine: sa.Engine) -> None:
         )
 
 
-def end(engine: sa.Engine, claim: Claim, outcome: leases.AttemptOutcome = "done", *, retry: bool = True) -> None:
+def end(engine: sa.Engine, claim: Claim, outcome: AttemptOutcome = "done", *, retry: bool = True) -> None:
     with transaction(engine) as connection:
         leases.end_attempt(connection, claim, outcome, None, {}, retry=retry, max_attempts=3)
 

@@ -10,11 +10,12 @@ import alembic.command
 import pytest
 import sqlalchemy as sa
 
+from meshgauge.claim import Claim
 from meshgauge.errors import ConfigurationError, ConflictError, ServiceUnavailableError, UnknownNameError
 from meshgauge.resolved import ResolvedPlan
 from meshgauge.store import records, results, runs, schema
 from meshgauge.store.database import connect, migration_config, transaction
-from meshgauge.store.leases import Claim, end_attempt
+from meshgauge.store.leases import end_attempt
 from meshgauge.trial import MeasuredTrial
 
 Claims = Callable[..., Claim | None]

@@ -10,6 +10,8 @@ import socket
 import sys
 from pathlib import Path
 
+from meshgauge.errors import ConfigurationError
+
 
 def host_and_port(text: str) -> tuple[str, int]:
     """Return the parts of HOST:PORT."""
@@ -26,9 +28,17 @@ def allow_many_sockets() -> None:
 
 
 def stay_on(cpus: tuple[int, ...]) -> None:
-    """Keep every thread of this process on ``cpus``; the engine thread picks one of them itself."""
-    for thread in Path("/proc/self/task").iterdir():
-        os.sched_setaffinity(int(thread.name), cpus)
+    """Keep every thread of this process on ``cpus``; the engine thread picks one of them itself.
+
+    Raises:
+        ConfigurationError: this process may not use them.
+    """
+    try:
+        for thread in Path("/proc/self/task").iterdir():
+            os.sched_setaffinity(int(thread.name), cpus)
+    except OSError as error:
+        allowed = sorted(os.sched_getaffinity(0))
+        raise ConfigurationError(f"a load worker cannot run on cores {cpus}, it may use {allowed}") from error
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -122,6 +123,28 @@ def test_the_python_engine_runs_under_the_same_conductor(
     assert (result.engine, result.engine_abi) == ("python", None)
     assert result.requests_total == target.counts()["requests"]
     assert set(result.outcomes) == {"ok"}
+
+
+def _affinities(pid: int) -> set[frozenset[int]]:
+    return {frozenset(os.sched_getaffinity(int(task.name))) for task in Path(f"/proc/{pid}/task").iterdir()}
+
+
+def test_cores_and_priority_are_kept_and_named(start_target: Any, make_order: Any, start_trial: Any) -> None:
+    core = min(os.sched_getaffinity(0))
+    trial = start_trial(make_order(start_target().port, cpus=(core,), fifo_priority=1, window_s=1.0))
+    trial.start_workers(1)
+    trial.go()
+    trial.wait("window")
+    assert _affinities(trial.workers[0].pid) == {frozenset({core})}
+    trial.wait("done")
+    assert read_load_result(trial.out_dir).scheduling in ("fifo:1", "normal (fifo:1 was refused)")
+
+
+def test_a_core_that_is_not_ours_is_named(start_target: Any, make_order: Any, start_trial: Any) -> None:
+    trial = start_trial(make_order(start_target().port, cpus=(999,)))
+    trial.start_workers(1)
+    trial.go()
+    assert "cannot run on cores (999,)" in failure_of(trial)
 
 
 def failure_of(trial: Trial) -> str:

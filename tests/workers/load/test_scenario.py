@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from meshgauge.errors import ConfigurationError
 from workers.load.launch import load_environment, start_master, worker_argv
 from workers.load.order import LoadOrder
 from workers.load.result_file import read_load_result
@@ -25,6 +28,47 @@ class Shopper(FastHttpUser):
     def look(self):
         self.client.get("/", name="look")
 """
+
+
+_ASK = """
+import pickle, sys
+from meshgauge.histogram import Histogram
+from workers.load.scenario import outcome_of, user_classes_of
+
+def locust_figures():
+    from locust.stats import RequestStats
+    from workers.load.statistics_feed import feed
+    stats = RequestStats()
+    feed(stats, "GET", "/", Histogram.of([250_123] * 900 + [7_000_456] * 50), 5)
+    feed(stats, "GET", "/", Histogram.of([250_456] * 50), 5)
+    feed(stats, "GET", "/", Histogram(), 0)
+    total = stats.total
+    return {
+        "requests": total.num_requests,
+        "failures": stats.get("/", "GET").num_failures,
+        "p50_ms": total.get_response_time_percentile(0.5),
+        "p99_ms": total.get_response_time_percentile(0.99),
+    }
+
+name, arguments = pickle.load(sys.stdin.buffer)
+try:
+    answer = globals()[name](*arguments)
+    answer = [c.__name__ for c in answer] if name == "user_classes_of" else answer
+except Exception as error:
+    answer = error
+sys.stdout.buffer.write(pickle.dumps(answer))
+"""
+
+
+def in_locust(name: str, *arguments: Any) -> Any:
+    """Call a function in a process that may import Locust."""
+    done = subprocess.run(
+        [sys.executable, "-c", _ASK], input=pickle.dumps((name, arguments)), capture_output=True, check=True
+    )
+    answer = pickle.loads(done.stdout)  # noqa: S301 - what our own process just wrote
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 @pytest.fixture
@@ -85,24 +129,38 @@ def test_a_locust_file_is_measured_and_labelled(
     [
         ("import nothing_of_that_name", "does not import"),
         ("x = 1", "defines no user class"),
-        (
-            _SCENARIO + "\nfrom locust import LoadTestShape\nclass S(LoadTestShape):\n    tick = None\n",
-            "defines a load shape",
-        ),
+        (_SCENARIO + "\nfrom locust import LoadTestShape\nclass S(LoadTestShape):\n    tick = None\n", "load shape"),
     ],
 )
-def test_an_unusable_locust_file_is_refused(
-    start_target: Any, make_order: Any, run_scenario: Any, tmp_path: Path, source: str, reason: str
-) -> None:
-    path = tmp_path / "shop.py"
-    path.write_text(source)
-    events = run_scenario(make_order(start_target().port, locust_file=str(path), rate_rps=None))
-    assert events[-1]["event"] == "failed"
-    assert reason in events[-1]["reason"]
+def test_an_unusable_locust_file_is_refused(source: str, reason: str) -> None:
+    with pytest.raises(ConfigurationError, match=reason):
+        in_locust("user_classes_of", "shop.py", source)
+
+
+@pytest.mark.parametrize(
+    ("exception", "status", "outcome"),
+    [
+        (None, 200, "ok"),
+        (ValueError("x"), 503, "status_5xx"),
+        (ValueError("x"), 404, "status_4xx"),
+        (TimeoutError(), 0, "timeout"),
+        (ConnectionRefusedError(), 0, "connect_failure"),
+        (ConnectionResetError(), 0, "reset"),
+        (ValueError("the scenario said so"), 200, "bad_body"),
+    ],
+)
+def test_request_events_become_outcomes(exception: Exception | None, status: int, outcome: str) -> None:
+    response = types.SimpleNamespace(status_code=status)
+    assert in_locust("outcome_of", exception, response) == outcome
+
+
+def test_locust_shows_what_the_engine_did() -> None:
+    assert in_locust("locust_figures") == {"requests": 1010, "failures": 10, "p50_ms": 0.25, "p99_ms": 7.0}
 
 
 def test_a_missing_locust_file_is_named(make_order: Any, run_scenario: Any, tmp_path: Path) -> None:
     events = run_scenario(make_order(1, locust_file=str(tmp_path / "none.py"), rate_rps=None))
+    assert events[-1]["event"] == "failed"
     assert "none.py cannot be read" in events[-1]["reason"]
 
 

@@ -56,6 +56,16 @@ class LocalEnvironment:
             EnvironmentUpError: a component did not come up; names it, with the end of its log.
             UnsupportedError: the mesh cannot do what the profile asks.
         """
+        try:
+            return self._up(on_phase)
+        except OSError as error:  # a full disk, a folder that is gone: no fault of the mesh
+            where = error.filename or self._order.directory
+            raise EnvironmentUpError(
+                f"environment {self._order.key.key} cannot be set up: {error.strerror or error} ({where}); "
+                "look at the free space and the rights of that folder"
+            ) from error
+
+    def _up(self, on_phase: Callable[[str], None]) -> Endpoint:
         order, key = self._order, self._order.key
         mesh.refuse_unsupported(key.mesh, key.profile, self._find_proxy)
         _refuse_too_many_connections(order.connections)

@@ -18,6 +18,7 @@ from meshgauge.matrix import Hop, MeshArm, Role
 from meshgauge.plan import Profile
 
 _READY_WITHIN_S = 30.0
+_GRACE_S = 0.3  # a proxy has nothing of value to save; most are gone within 0.1 s, Traefik waits for a second
 
 FindProxy = Callable[[str], LocalProxy]
 
@@ -172,7 +173,8 @@ def _start(installed: Installed, order: ChainOrder, upstream: Endpoint) -> Runni
             path = directory / file_name
             path.touch(mode=0o600)
             path.write_text(text)
-        return Command(name, what.argv, directory, {**proxy.env(binary), **what.env}, cpus=order.cpus)
+        env = {**proxy.env(binary), **what.env}
+        return Command(name, what.argv, directory, env, cpus=order.cpus, grace_s=_GRACE_S)
 
     launched = launch(
         name=name,

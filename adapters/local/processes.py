@@ -19,7 +19,6 @@ from adapters.local.cookie import Cookie
 from meshgauge.errors import EnvironmentUpError
 
 _GUARD_ANSWERS_WITHIN_S = 20.0
-_GRACE_S = 1.0  # after SIGTERM; nothing of value is lost by SIGKILL, so it is short
 _LOG_TAIL_BYTES = 2000
 # All a program needs to find its files and speak one language; nothing of ours leaks into it.
 _PASSED_ON = ("PATH", "HOME", "TZ", "USER")
@@ -34,6 +33,7 @@ class Command:
         env: added to the few variables passed on and to the cookie.
         directory: where its log goes, and its working directory unless ``working_directory`` says otherwise.
         cpus: cores it may use; empty: all.
+        grace_s: time between SIGTERM and SIGKILL.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Command:
     env: Mapping[str, str] = field(default_factory=dict)
     working_directory: Path | None = None
     cpus: tuple[int, ...] = ()
+    grace_s: float = 1.0
 
     @property
     def log_path(self) -> Path:
@@ -88,7 +89,7 @@ class Guarded:
         return self._guard.poll() is not None
 
     def ask_to_stop(self) -> None:
-        """Send SIGTERM through the guard, which kills what has not gone a second later."""
+        """Send SIGTERM through the guard, which kills what has not gone within its grace."""
         if self._guard.poll() is None:
             self._guard.terminate()
 
@@ -100,7 +101,7 @@ class Guarded:
         """
         with self._lock:
             self.ask_to_stop()
-            if not self.wait(_GRACE_S + 4.0):
+            if not self.wait(self.command.grace_s + 4.0):
                 self._close_life_line()
                 if not self.wait(5.0):
                     raise EnvironmentUpError(f"{self.command.name} (pid {self.pid}) cannot be ended even by SIGKILL")
@@ -127,7 +128,7 @@ def start(command: Command, cookie: Cookie) -> Guarded:
         "log": str(command.log_path),
         "stdin_name": cookie.stdin_name(),
         "cpus": list(command.cpus),
-        "grace_s": _GRACE_S,
+        "grace_s": command.grace_s,
     }
     with command.log_path.open("ab") as log:
         process = subprocess.Popen(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import ssl
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -15,6 +16,7 @@ from adapters.local.placement import CpuPlacement
 from adapters.local.processes import wait_until
 from adapters.local.proxy import CountsWorkers, ProxyCounters
 from adapters.local.sockets import Parties, link_to
+from meshgauge.errors import MeasurementError
 from meshgauge.matrix import EnvironmentKey
 
 PROBES = 3
@@ -55,7 +57,7 @@ class Treatment:
 
     def before(self) -> list[Check]:
         """Send probes and check everything that can be checked without load; then remember all counters."""
-        checks = [*self._probed(), *self._path(), *self._tls(), *self._limits()]
+        checks = [*self._probed(), *self._path(), *_readable(self._tls()), *self._limits()]
         self._remembered = self._read()
         self._closed = {hop.component: procfs.closed_connections(hop.order.upstream) for hop in self._subject.hops}
         return checks
@@ -77,11 +79,16 @@ class Treatment:
 
     def after(self, requests_sent: int) -> list[Check]:
         """Compare the counters with what was sent; then check TLS and limits once more."""
-        checks = [check for hop in self._subject.hops for check in self._counted(hop, requests_sent)]
-        return [*checks, *self._tls(), *self._limits()]
+        checks = [check for hop in self._subject.hops for check in _readable(self._counted(hop, requests_sent))]
+        return [*checks, *_readable(self._tls()), *self._limits()]
 
     def _read(self) -> dict[str, ProxyCounters]:
-        return {hop.component: hop.installed.proxy.counters(hop.order) for hop in self._subject.hops}
+        """Return the counters of each hop; without those that cannot be read, as of a proxy that died."""
+        counters = {}
+        for hop in self._subject.hops:
+            with contextlib.suppress(MeasurementError):  # told by the check that misses them
+                counters[hop.component] = hop.installed.proxy.counters(hop.order)
+        return counters
 
     def _parties(self) -> dict[str, tuple[int, ...]]:
         parties = {hop.component: tuple(hop.launched.program.process_ids()) for hop in self._subject.hops}
@@ -96,7 +103,7 @@ class Treatment:
         passed = all(probes.is_expected(reply, spec) for reply in replies)
         yield Check("reply", passed, expected, "; ".join(sorted({reply.seen for reply in replies})))
         for hop in self._subject.hops:
-            yield from _requests(hop, counted[hop.component], PROBES, "probes")
+            yield from _readable(_requests(hop, counted.get(hop.component), PROBES, "probes"))
 
     def _path(self) -> Iterator[Check]:
         """Check who listens, and that a baseline has no proxy anywhere."""
@@ -160,8 +167,10 @@ class Treatment:
             yield Check(f"cpu_set/{hop.component}", allowed == {ordered}, str(sorted(ordered)), seen)
 
     def _counted(self, hop: RunningHop, requests_sent: int) -> Iterator[Check]:
-        before = self._remembered[hop.component]
+        before = self._remembered.get(hop.component)
         yield from _requests(hop, before, requests_sent, "requests sent")
+        if before is None:
+            return
         now = hop.installed.proxy.counters(hop.order)
         for name, first, last in (
             ("retries", before.upstream_retries, now.upstream_retries),
@@ -182,8 +191,19 @@ class Treatment:
         return Check(name, now - before <= limit, expected, f"{now - before} opened")
 
 
-def _requests(hop: RunningHop, before: ProxyCounters, expected: int, of_what: str) -> Iterator[Check]:
+def _readable(checks: Iterator[Check]) -> Iterator[Check]:
+    """Yield ``checks``; counters that cannot be read, as of a proxy that died meanwhile, are a failed one."""
+    try:
+        yield from checks
+    except MeasurementError as error:
+        yield Check("counters", False, "counters that can be read", str(error))
+
+
+def _requests(hop: RunningHop, before: ProxyCounters | None, expected: int, of_what: str) -> Iterator[Check]:
     """Check that the proxy counted exactly ``expected`` requests since ``before``, if it counts them."""
+    if before is None:
+        yield Check(f"counters/{hop.component}", False, "counters read before", "none could be read")
+        return
     first = before.requests
     if first is None:
         return

@@ -127,9 +127,8 @@ class Orders:
         folder = self.directory / name
         folder.mkdir()
         given: dict[str, Any] = {"site": f"test-{name}", "epoch": 5, "connections": 16, "quiet_host": False}
-        order = EnvironmentOrder(
-            environment_id=name, key=key, directory=folder, cache_dir=self.cache_dir, **(given | changes)
-        )
+        given |= {"directory": folder} | changes
+        order = EnvironmentOrder(environment_id=name, key=key, cache_dir=self.cache_dir, **given)
         environment = self.provider.open(order)
         assert isinstance(environment, LocalEnvironment)
         self.opened.append(environment)

@@ -94,6 +94,30 @@ def test_a_proxy_that_dies_in_mid_life_is_told(
     assert not usage["data_plane/server"].memory_bytes
 
 
+@pytest.mark.parametrize("adapter", ["envoy", "haproxy"])
+def test_checks_of_a_dead_proxy_fail_and_do_not_raise(
+    adapter: str, arm: Callable[..., MeshArm], orders: Any, within: Any, failed: Any
+) -> None:
+    environment = orders.open(orders.key(arm(adapter), "mtls"))
+    environment.up(lambda _: None)
+    assert failed(environment.verify_before()) == []
+    os.kill(environment._hops[1].launched.program.pid, signal.SIGKILL)
+    assert within(lambda: environment.lost_components() != [])
+    assert [line for line in failed(environment.verify_after(0)) if line.startswith("counters")]
+    names = {line.split(":")[0] for line in failed(environment.verify_before())}
+    assert {"reply", "counters/data_plane/server", "listener/data_plane/server", "mtls_certificate"} <= names
+
+
+def test_a_folder_that_cannot_be_written_is_told(
+    arm: Callable[..., MeshArm], orders: Any, tmp_path: Path, processes_of: Any
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("not a folder")
+    environment = orders.open(orders.key(arm()), directory=file)
+    with pytest.raises(EnvironmentUpError, match=r"Not a directory.*free space"):
+        environment.up(lambda _: None)
+
+
 def test_a_worker_process_that_was_replaced_is_told(arm: Callable[..., MeshArm], orders: Any, within: Any) -> None:
     environment = orders.open(orders.key(arm()))
     environment.up(lambda _: None)

@@ -17,7 +17,17 @@ from meshgauge.plan import Margins
 from meshgauge.run import RunRecord
 from meshgauge.trial import TrialRecord
 from reports.gates import THRESHOLDS
-from reports.metrics import METRICS, Metric, Reading, degraded_kinds, read_trial, spoiled_kinds, usable
+from reports.metrics import (
+    METRICS,
+    ClockLevels,
+    Metric,
+    Reading,
+    clock_levels,
+    degraded_kinds,
+    read_trial,
+    spoiled_kinds,
+    usable,
+)
 from reports.provenance import changed_environments
 from reports.questions import Pair, Question
 from reports.statistics import (
@@ -39,11 +49,17 @@ UNEQUAL_FAILURE_P = 0.01
 
 @dataclass(frozen=True, slots=True)
 class MeasuredTrial:
-    """A trial with what was read from it. ``host`` is where its environment ran; None when nobody recorded it."""
+    """A trial with what was read from it.
+
+    Attributes:
+        clocks: p50 and p99 of each clock, in ms.
+        host: where its environment ran; None when nobody recorded it.
+    """
 
     trial: TrialRecord
     cell: Cell
     reading: Reading
+    clocks: ClockLevels
     spoiled: frozenset[str]
     degraded: frozenset[str]
     host: str | None
@@ -115,6 +131,7 @@ class Readings:
                 trial,
                 cells[trial.cell],
                 read_trial(trial, cells[trial.cell]),
+                clock_levels(trial.load),
                 spoiled_kinds(trial),
                 degraded_kinds(trial),
                 hosts.get((cells[trial.cell].environment.key, trial.block, trial.replicate)),

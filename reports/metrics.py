@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from meshgauge.histogram import Histogram
 from meshgauge.matrix import Cell, is_baseline
 from meshgauge.plan import Margins
-from meshgauge.trial import LoadResult, Spoils, TrialRecord
+from meshgauge.trial import CLOCKS, Clock, LoadResult, Spoils, TrialRecord
 from reports.quantiles import quantiles_ms, reportable
 from reports.statistics import LN_SD_FLOOR
 
@@ -72,6 +73,7 @@ METRICS: tuple[Metric, ...] = (
 METRIC_OF: Mapping[str, Metric] = {metric.name: metric for metric in METRICS}
 
 Reading = Mapping[str, float | None]
+ClockLevels = Mapping[Clock, tuple[float | None, float | None]]
 
 
 def read_trial(trial: TrialRecord, cell: Cell) -> Reading:
@@ -85,6 +87,20 @@ def read_trial(trial: TrialRecord, cell: Cell) -> Reading:
         "achieved_rps": trial.load.achieved_rps,
         "errors": error_percent(trial.load),
     }
+
+
+def clock_levels(load: LoadResult | None) -> ClockLevels:
+    """Return p50 and p99 of each clock over expected replies, in ms; None with too few requests."""
+    levels: dict[Clock, tuple[float | None, float | None]] = {}
+    for clock in CLOCKS:
+        histogram = Histogram() if load is None else load.clock(clock, VERDICT_OUTCOME)
+        total = histogram.total
+        p50, p99 = (
+            float(value) if reportable(total, p) and math.isfinite(value) else None
+            for p, value in zip((0.5, 0.99), quantiles_ms(histogram, (0.5, 0.99)), strict=True)
+        )
+        levels[clock] = (p50, p99)
+    return levels
 
 
 def usable(reading: float | None, metric: Metric, spoiled: frozenset[str]) -> float | None:

@@ -69,8 +69,14 @@ class Effect:
         """Return the two-sided interval at ``level``; None with a single block."""
         if self.standard_error is None or self.df is None:
             return None
-        half = float(stats.t.ppf(0.5 + level / 2, self.df)) * self.standard_error
+        half = _t_quantile(level, self.df) * self.standard_error
         return Interval(self.estimate - half, self.estimate + half)
+
+
+@lru_cache(maxsize=4096)
+def _t_quantile(level: float, df: float) -> float:
+    """Return how many standard errors reach from the middle to the end of a two-sided interval."""
+    return float(stats.t.ppf(0.5 + level / 2, df))
 
 
 def trimmed_effect(differences: Sequence[float], sd_floor: float = LN_SD_FLOOR) -> Effect:

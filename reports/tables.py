@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from meshgauge.trial import CLOCKS
 from reports.analysis import Analysis
 from reports.comparison import MeasuredTrial
 from reports.csv_text import to_csv
 from reports.figures.canvas import Row
 from reports.metrics import METRICS, component_cores
-from reports.quantiles import quantiles_ms
 from reports.questions import arm_name
 from reports.summary import result_rows
 
@@ -112,13 +110,11 @@ def tables_of(analysis: Analysis) -> Mapping[str, str]:
 
 
 def _clock_columns(turn: MeasuredTrial) -> Row:
-    """Return p50 and p99 of each clock over expected replies, in ms."""
-    columns: dict[str, float | None] = {}
-    for clock in CLOCKS:
-        p50, p99 = quantiles_ms(turn.trial.load.clock(clock), (0.5, 0.99)) if turn.trial.load else (None, None)
-        for name, value in (("p50", p50), ("p99", p99)):
-            columns[f"{clock} {name} [ms]"] = None if value is None or value != value else float(value)  # noqa: PLR0124
-    return columns
+    return {
+        f"{clock} {name} [ms]": value
+        for clock, levels in turn.clocks.items()
+        for name, value in zip(("p50", "p99"), levels, strict=True)
+    }
 
 
 def _core_columns(turn: MeasuredTrial, components: list[str]) -> Row:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from meshgauge.matrix import Cell, is_baseline
 from meshgauge.run import EnvironmentRecord, RunRecord
-from meshgauge.trial import CLOCKS, Clock, GateStatus
+from meshgauge.trial import CLOCKS, GateStatus
 from reports.analysis import Analysis, Answer
 from reports.comparison import Comparison, MeasuredTrial, Readings
 from reports.figures.canvas import FigurePage
@@ -16,7 +16,6 @@ from reports.figures.diary import why_invalid
 from reports.figures.gallery import Gallery
 from reports.headlines import Headline, headlines
 from reports.provenance import flattened, host_facts
-from reports.quantiles import quantiles_ms, reportable
 from reports.questions import Scope, arm_name, scope_of, without_control
 from reports.wording import (
     ABSENT,
@@ -263,17 +262,13 @@ def _clock_lines(cells: Sequence[Cell], readings: Readings) -> Iterable[tuple[st
     """Yield per arm: p50 and p99 of every clock, medians over valid runs, in ms."""
     for cell in cells:
         turns = [turn for turns in readings.blocks_of(cell).values() for turn in turns if "latency" not in turn.spoiled]
-        found = (_median_over_runs(turns, clock, p) for clock in CLOCKS for p in (0.5, 0.99))
+        found = (_median(turn.clocks[clock][at] for turn in turns) for clock in CLOCKS for at in (0, 1))
         yield (arm_name(cell), *found, str(len(turns)))
 
 
-def _median_over_runs(turns: Sequence[MeasuredTrial], clock: Clock, p: float) -> str:
-    values = []
-    for turn in turns:
-        histogram = turn.trial.load.clock(clock) if turn.trial.load else None
-        if histogram is not None and reportable(histogram.total, p):
-            values.append(float(quantiles_ms(histogram, (p,))[0]))
-    return level(statistics.median(values)) if values else ABSENT
+def _median(values: Iterable[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return level(statistics.median(known)) if known else ABSENT
 
 
 def _trial_line(turn: MeasuredTrial) -> TrialLine:

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
 from meshgauge.matrix import MeshArm
@@ -66,9 +67,10 @@ def test_the_forests_rows_are_its_data_and_lie_inside_the_chart(make_run: MakeRu
                 value = row[key]
                 assert isinstance(value, float)
                 assert low <= math.log1p(value / 100) <= high
-        markers = [np.ravel(line.get_xdata()).item() for line in axes.lines if line.get_marker() == "o"]
+        (points,) = (found for found in axes.collections if isinstance(found, PathCollection))
+        markers = np.asarray(points.get_offsets())[:, 0].tolist()
         estimates = [row["difference_percent"] for row in page.rows if row["metric"] == metric]
-        assert [100 * math.expm1(float(x)) for x in markers] == pytest.approx(estimates)
+        assert [100 * math.expm1(x) for x in markers] == pytest.approx(estimates)
 
 
 def test_invalid_rows_are_listed_not_hidden(make_run: MakeRun) -> None:

@@ -249,9 +249,9 @@ class Conductor:
         return merged(order, results, self._seconds.rows(), window_start, locust_version, resolution_ns)
 
     def _report(self, started: float) -> None:
-        """Print the progress of all workers about once a second."""
+        """Print the progress of all workers whenever each has reported anew: about once a second."""
         while True:
-            gevent.sleep(1.0)
+            gevent.sleep(_POLL_S)
             if len(self._progress) < len(self._names):
                 continue
             parts, self._progress = list(self._progress.values()), {}

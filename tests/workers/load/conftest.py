@@ -240,7 +240,7 @@ def make_order() -> Callable[..., LoadOrder]:
             "burst_requests": 10,
             "ramp_from_rps": None,
             "warm_up_s": 0.5,
-            "window_s": 1.5,
+            "window_s": 1.2,
             "cool_down_s": 0.2,
             "timeout_s": 2.0,
             "requests_per_connection": None,

@@ -104,11 +104,14 @@ def test_two_workers_measure_one_trial_and_every_request_is_accounted_for(
     assert sum(row.done for row in result.seconds) == result.done
     assert result.connections_opened == seen["connections"] == 5
     assert (result.engine, len(result.workers), len(result.batch_p50_us)) == ("native", 2, 12)
-    assert 0.7 < result.offered / (400 * 1.5) < 1.3
+    assert 0.7 < result.offered / (400 * 1.2) < 1.3
     window = trial.wait("window")
     assert window["window_start"] == pytest.approx(result.window_start.timestamp(), abs=1e-3)
-    assert window["window_end"] - window["window_start"] == pytest.approx(1.5)
-    assert {event["phase"] for event in trial.events if event["event"] == "progress"} & {"warm_up", "window"}
+    assert window["window_end"] - window["window_start"] == pytest.approx(1.2)
+    progress = trial.wait("progress")
+    assert progress["phase"] in ("warm_up", "window", "cool_down")
+    assert progress["achieved_rps"] > 0
+    assert progress["p50_us"] > 0
 
 
 def test_the_python_engine_runs_under_the_same_conductor(

@@ -19,7 +19,7 @@ def quietest(start_target: Any, drive: Any, delay_s: float) -> tuple[float, floa
     found = []
     for _ in range(_RUNS):
         target = start_target(delay_s=delay_s)
-        run = drive(target.port, rate_rps=250, window_s=0.4, connections=8)
+        run = drive(target.port, rate_rps=400, window_s=0.25, connections=8)
         found.append((run.p("net", 0.5), target.counts()["hold_p50_s"] * 1e3))
         target.end()
     return min(found)

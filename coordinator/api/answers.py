@@ -15,7 +15,7 @@ from flask.wrappers import Response
 from pydantic import TypeAdapter
 
 from coordinator.schedules import next_fire
-from meshgauge.errors import UnknownNameError
+from meshgauge.errors import InvalidPlanError, UnknownNameError
 from meshgauge.store import schedules, schema
 from meshgauge.store.runs import RunRow
 from meshgauge.store.schedules import Fire, ScheduleRow
@@ -83,7 +83,7 @@ class FireView:
 
 @dataclass(frozen=True, slots=True)
 class ScheduleView:
-    """A plan that fires by itself. ``next_fire_at`` is None while it is paused."""
+    """A plan that fires by itself. ``next_fire_at`` is None while it is paused, or has the ``problem`` it names."""
 
     name: str
     cron: str
@@ -92,6 +92,7 @@ class ScheduleView:
     submitted_by: str
     created_at: dt.datetime
     next_fire_at: dt.datetime | None
+    problem: str | None
     fires: tuple[FireView, ...]
 
 
@@ -122,6 +123,11 @@ def run_view(row: RunRow) -> RunView:
 
 def schedule_view(connection: sa.Connection, row: ScheduleRow) -> ScheduleView:
     """Return a schedule with the last of its fires."""
+    following, problem = None, None
+    try:
+        following = None if row.paused else next_fire(row.cron, row.time_zone, row.last_fire_at)
+    except InvalidPlanError as error:  # it was right when it was added; this host no longer knows its zone
+        problem = str(error)
     return ScheduleView(
         name=row.name,
         cron=row.cron,
@@ -129,7 +135,8 @@ def schedule_view(connection: sa.Connection, row: ScheduleRow) -> ScheduleView:
         paused=row.paused,
         submitted_by=row.submitted_by,
         created_at=row.created_at,
-        next_fire_at=None if row.paused else next_fire(row.cron, row.time_zone, row.last_fire_at),
+        next_fire_at=following,
+        problem=problem,
         fires=tuple(map(_fire_view, schedules.fires(connection, row.id))),
     )
 

@@ -67,7 +67,7 @@ def report_page(run: str) -> Response:
     installed = installation()
     run_id = known_run(run)
     response = Response(installed.reporting.page(installed.engine, run_id), mimetype="text/html")
-    response.headers["Content-Security-Policy"] = REPORT_POLICY
+    response.headers["Content-Security-Policy"] = f"{installed.reporting.page_policy()}; {REPORT_POLICY}"
     return response
 
 

@@ -31,6 +31,8 @@ NOT_THERE: Final = 5  # no such run, schedule, site, token; or its state does no
 FAULT: Final = 70  # a fault of Meshgauge itself (EX_SOFTWARE, sysexits(3))
 CANCELLED: Final = 130  # Ctrl-C, or the run was cancelled
 
+_PROBLEMS_SHOWN = 20
+
 _CODES: tuple[tuple[type[MeshgaugeError], int], ...] = (
     (InvalidPlanError, USAGE),
     (UnsupportedError, USAGE),
@@ -70,7 +72,9 @@ def code_of(error: MeshgaugeError) -> int:
 def sentence_of(error: MeshgaugeError) -> str:
     """Return what to show: a plan's problems one a line, anything else as it is."""
     if isinstance(error, InvalidPlanError):
-        lines = "\n".join(f"  {problem}" for problem in error.problems)
+        lines = "\n".join(f"  {problem}" for problem in error.problems[:_PROBLEMS_SHOWN])
+        if len(error.problems) > _PROBLEMS_SHOWN:
+            lines += f"\n  ... and {len(error.problems) - _PROBLEMS_SHOWN} more"
         return f"the plan cannot be run as it stands:\n{lines}"
     return str(error)
 

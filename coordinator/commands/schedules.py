@@ -45,7 +45,7 @@ def list_schedules(as_json: AsJson = False) -> None:
     for item in found:
         last = item["fires"][0] if item["fires"] else None
         story = "" if last is None else f"{last['fire_at']} {last['decision']} {last['run'] or last['reason'] or ''}"
-        following = "paused" if item["paused"] else item["next_fire_at"]
+        following = "paused" if item["paused"] else item["problem"] or item["next_fire_at"]
         rows.append((item["name"], item["cron"], item["time_zone"], following, story))
     out().print(table(("Schedule", "Cron", "Time zone", "Next (UTC)", "Last (UTC)"), rows))
 

@@ -21,11 +21,8 @@ _PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
-# A report is one self-contained document with its own style and figures; names in it come from plans.
-REPORT_POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; base-uri 'none'; "
-    "form-action 'none'; sandbox allow-downloads allow-popups"
-)
+# Added to the policy a report states itself (its own style, its own figures, nothing else).
+REPORT_POLICY = "frame-ancestors 'none'; sandbox allow-downloads allow-popups"
 # What others made (logs, rendered configurations) is downloaded, never shown.
 FILE_POLICY = "default-src 'none'; sandbox; frame-ancestors 'none'"
 

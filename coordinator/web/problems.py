@@ -22,6 +22,8 @@ from meshgauge.errors import (
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5
+_MOST_ERRORS = 100
+_IN_SENTENCE = 5
 
 # First match wins. The type is a name relative to this API, not a page.
 _KINDS: tuple[tuple[type[MeshgaugeError], int, str, str], ...] = (
@@ -53,13 +55,22 @@ def problem(status: int, kind: str, title: str, detail: str, **more: Any) -> Res
 def _of_ours(error: MeshgaugeError) -> Response:
     status, kind, title = next(row[1:] for row in _KINDS if isinstance(error, row[0]))
     more: dict[str, Any] = {}
+    detail = str(error)
     if isinstance(error, InvalidPlanError):
-        more["errors"] = [{"path": item.path, "message": item.message} for item in error.problems]
+        detail = _first_problems(error)
+        more["errors"] = [{"path": item.path, "message": item.message} for item in error.problems[:_MOST_ERRORS]]
     if isinstance(error, UnknownNameError):
         more["unknown"] = {"kind": error.kind, "name": error.name, "known": list(error.known)}
     if status >= 500:
         log.warning("request_failed", path=request.path, status=status, reason=str(error))
-    return problem(status, kind, title, str(error), **more)
+    return problem(status, kind, title, detail, **more)
+
+
+def _first_problems(error: InvalidPlanError) -> str:
+    """Return the first problems as a sentence: a list written under the wrong key has thousands."""
+    shown = "; ".join(map(str, error.problems[:_IN_SENTENCE]))
+    left = len(error.problems) - _IN_SENTENCE
+    return f"{shown}; and {left} more" if left > 0 else shown
 
 
 def _of_http(error: HTTPException) -> Response:

@@ -47,6 +47,12 @@ class Reporting:
         with self._lock:
             return _kept(self._pages, _KEPT_PAGES, engine, run_id, render_run_page)
 
+    def page_policy(self) -> str:
+        """Return the Content-Security-Policy of a report."""
+        from reports.page import page_security_policy  # noqa: PLC0415
+
+        return page_security_policy()
+
     def summary(self, engine: sa.Engine, run_id: uuid.UUID) -> dict[str, Any]:
         """Return the answers, remarks and result rows of a run as JSON.
 

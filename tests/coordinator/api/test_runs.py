@@ -85,9 +85,7 @@ def test_an_absent_broker_does_not_stop_a_submit(submit: Submit, mailbox: Any) -
     assert submit()["state"] == "queued"
 
 
-def test_an_absent_index_of_versions_is_503_and_stores_nothing(
-    client: FlaskClient, plan_text: str, shelf: Any
-) -> None:
+def test_an_absent_index_of_versions_is_503_and_stores_nothing(client: FlaskClient, plan_text: str, shelf: Any) -> None:
     shelf.is_away = True
     response = client.post("/api/v1/runs", data=plan_text, content_type="application/yaml")
     assert response.status_code == 503

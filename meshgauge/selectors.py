@@ -132,10 +132,9 @@ def _arms_of(mesh: Mesh, path: str, versions: Versions) -> list[MeshArm]:
 
 
 def _hop(role: Role, choice: ProxyChoice, path: str, versions: Versions) -> Hop:
-    available = versions(choice.adapter)  # raises for an adapter nobody knows, binary or not
-    if choice.binary is not None:
+    if choice.binary is not None:  # no index is asked: this has to work where none can be reached
         return Hop(role, choice.adapter, "custom", choice.binary)
-    return Hop(role, choice.adapter, resolve_selector(choice.version, available, path))
+    return Hop(role, choice.adapter, resolve_selector(choice.version, versions(choice.adapter), path))
 
 
 def _hop_label(hop: Hop) -> str:

@@ -55,7 +55,8 @@ def start_master(
     """Start the master of one trial.
 
     It prints one JSON event a line (``listening``, ``workers_ready``, ``window``, ``progress``, ``done``,
-    ``failed``), starts the load on ``{"command": "go"}`` and gives up when its standard input closes.
+    ``failed``), starts the load on ``{"command": "go"}`` and gives up when its standard input closes. The go line may
+    carry ``"order"``, the order as it stands by then: master and workers can so start while the target comes up.
     """
     argv = master_argv(write_order(order, out_dir), bind, out_dir)
     return subprocess.Popen(

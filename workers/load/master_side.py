@@ -271,6 +271,18 @@ class Conductor:
         return "window" if elapsed_s < self._order.warm_up_s + self._order.window_s else "cool_down"
 
 
+def _order_in(line: bytes) -> LoadOrder | None:
+    """Return the order a go line carries, None for a bare one.
+
+    Raises:
+        ValueError: it is no go line.
+    """
+    word = json.loads(line)
+    if not isinstance(word, dict) or word.get("command") != "go" or word.keys() - {"command", "order"}:
+        raise ValueError("not a go line")
+    return LoadOrder.from_json(json.dumps(word["order"])) if "order" in word else None
+
+
 def _read_commands(go: AsyncResult, aborted: AsyncResult) -> None:
     """Listen on standard input: a go line, with the final order if it has one, starts the load; its end stops all."""
     buffered = b""
@@ -282,11 +294,11 @@ def _read_commands(go: AsyncResult, aborted: AsyncResult) -> None:
             return
         *lines, buffered = (buffered + data).split(b"\n")
         for line in filter(None, lines):
-            word = json.loads(line)
-            if word.pop("command", None) != "go" or not word.keys() <= {"order"}:
-                aborted.set(f"unknown command {line.decode(errors='replace')!r}")
+            try:
+                go.set(_order_in(line))
+            except (ValueError, TypeError, KeyError) as error:
+                aborted.set(f"standard input said {line.decode(errors='replace')!r}, which is no go line: {error}")
                 return
-            go.set(LoadOrder.from_json(json.dumps(word["order"])) if "order" in word else None)
 
 
 def _conduct(conductor: Conductor, go: AsyncResult, worker_wait_s: float, out_dir: Path) -> None:

@@ -55,10 +55,13 @@ class Trial:
             argv = worker_argv(f"127.0.0.1:{port}")
             self.workers.append(subprocess.Popen(argv, env={**load_environment(), **env}, stderr=subprocess.DEVNULL))
 
-    def go(self) -> None:
+    def go(self, order: LoadOrder | None = None) -> None:
         self.wait("workers_ready")
+        self.say(json.dumps({"command": "go"} | ({} if order is None else {"order": json.loads(order.to_json())})))
+
+    def say(self, line: str) -> None:
         assert self.master.stdin is not None
-        self.master.stdin.write('{"command": "go"}\n')
+        self.master.stdin.write(line + "\n")
         self.master.stdin.flush()
 
     def end(self) -> None:
@@ -118,9 +121,9 @@ def test_the_python_engine_runs_under_the_same_conductor(
     start_target: Any, make_order: Any, start_trial: Any, tmp_path: Path
 ) -> None:
     target = start_target()
-    trial = start_trial(make_order(target.port))
+    trial = start_trial(make_order(1))  # the target is known only when all is up
     trial.start_workers(1, **{OVERRIDE: str(tmp_path / "none.so")})
-    trial.go()
+    trial.go(make_order(target.port))
     trial.wait("done")
     result = read_load_result(trial.out_dir)
     assert (result.engine, result.engine_abi) == ("python", None)
@@ -165,6 +168,21 @@ def test_workers_with_different_engines_are_refused(
     trial.start_workers(1, **{OVERRIDE: str(tmp_path / "none.so")})
     trial.go()
     assert "would mix engines" in failure_of(trial)
+
+
+@pytest.mark.parametrize("line", ['{"command": "stop"}', "go", "[]", '{"command": "go", "order": {"rate": 1}}'])
+def test_a_line_that_is_no_go_line_aborts_the_trial(make_order: Any, start_trial: Any, line: str) -> None:
+    trial = start_trial(make_order(1))
+    trial.wait("listening")
+    trial.say(line)
+    assert "no go line" in failure_of(trial)
+
+
+def test_the_final_order_may_not_want_other_workers(make_order: Any, start_trial: Any) -> None:
+    trial = start_trial(make_order(1))
+    trial.start_workers(1)
+    trial.go(make_order(1, load_workers=2))
+    assert "number of load workers cannot change" in failure_of(trial)
 
 
 def test_a_worker_lost_in_mid_trial_fails_the_trial(start_target: Any, make_order: Any, start_trial: Any) -> None:

@@ -34,6 +34,14 @@ def headlines(analysis: Analysis) -> tuple[Headline, ...]:
     )
 
 
+def overall(analysis: Analysis) -> str | None:
+    """Return one first line over all scopes of the main question; None where one scope says it all."""
+    main = next((answer for answer in analysis.answers if answer.question.key == "baseline"), None)
+    if main is None or len(_by_scope(main)) < 2:
+        return None
+    return _text(main, main.comparisons)
+
+
 def _by_scope(answer: Answer) -> Mapping[Scope, list[Comparison]]:
     scopes: dict[Scope, list[Comparison]] = {}
     for comparison in answer.comparisons:
@@ -68,7 +76,10 @@ def _share(medians: Sequence[Comparison]) -> str:
     if len(medians) == 1:
         return f"{medians[0].pair.label} makes"
     meshes = {c.pair.cell.environment.mesh.label for c in medians}
-    what = "meshes" if len(meshes) == len(medians) else "combinations of mesh and profile"
+    several = len({c.pair.scope for c in medians}) > 1
+    what = "combinations of mesh, profile and load" if several else "combinations of mesh and profile"
+    if len(meshes) == len(medians):
+        what = "meshes"
     return f"Both {what} make" if len(medians) == 2 else f"All {len(medians)} {what} make"
 
 

@@ -15,7 +15,7 @@ from reports.analysis import Analysis, analyse
 from reports.csv_text import to_csv
 from reports.figures.canvas import FigurePage
 from reports.figures.gallery import Gallery, gallery_of
-from reports.headlines import headlines
+from reports.headlines import overall
 from reports.tables import tables_of
 from reports.verdict import FLAG_MEANINGS
 from reports.wording import difference_unit, level
@@ -57,7 +57,7 @@ def render_page(analysis: Analysis, gallery: Gallery, images: Mapping[str, bytes
         policy=page_security_policy(),
         run=analysis.run,
         analysis=analysis,
-        headlines=headlines(analysis),
+        overall=overall(analysis),
         sections=view.sections(analysis, gallery),
         features=view.features_table(analysis.run),
         trials=view.trial_rows(analysis),

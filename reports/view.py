@@ -16,7 +16,7 @@ from reports.figures.diary import why_invalid
 from reports.figures.gallery import Gallery
 from reports.headlines import Headline, headlines
 from reports.provenance import flattened, host_facts
-from reports.questions import Scope, arm_name, scope_of, without_control
+from reports.questions import Pair, Scope, arm_name, scope_of, without_control
 from reports.wording import (
     ABSENT,
     NBSP,
@@ -49,9 +49,10 @@ class ResultLine:
 
 @dataclass(frozen=True, slots=True)
 class ResultGroup:
-    """All lines of one pair."""
+    """All lines of one pair. ``unequal`` names the settings in which its two meshes differ; empty when in none."""
 
     label: str
+    unequal: str
     lines: tuple[ResultLine, ...]
 
 
@@ -122,7 +123,7 @@ def sections(analysis: Analysis, gallery: Gallery) -> tuple[Section, ...]:
             scope,
             _describe(next(cell for cell in run.cells if scope_of(cell) == scope)),
             tuple(
-                _question(answer, headline, scope, gallery)
+                _question(answer, headline, scope, gallery, run)
                 for answer in analysis.answers
                 if (headline := said.get((answer.question.title, scope)))
             ),
@@ -226,7 +227,7 @@ def _describe(cell: Cell) -> str:
     )
 
 
-def _question(answer: Answer, headline: Headline, scope: Scope, gallery: Gallery) -> QuestionBlock:
+def _question(answer: Answer, headline: Headline, scope: Scope, gallery: Gallery, run: RunRecord) -> QuestionBlock:
     groups: dict[str, list[Comparison]] = {}
     for c in answer.comparisons:
         if c.pair.scope == scope:
@@ -236,9 +237,25 @@ def _question(answer: Answer, headline: Headline, scope: Scope, gallery: Gallery
         headline,
         answer.question.against,
         gallery.forests.get((answer.question.key, scope)),
-        tuple(ResultGroup(label, tuple(_line(c) for c in members)) for label, members in groups.items()),
+        tuple(
+            ResultGroup(label, _unequal_settings(members[0].pair, run), tuple(_line(c) for c in members))
+            for label, members in groups.items()
+        ),
         ", ".join(f"{name} ±{on_scale(c.metric, c.margin)}" for name, c in primary.items()),
     )
+
+
+def _unequal_settings(pair: Pair, run: RunRecord) -> str:
+    """Return the features that both meshes of a pair state, and state differently (measurement.md 7)."""
+    arm, control = (run.features.get(cell.environment.key, {}) for cell in (pair.cell, pair.control))
+    differing = {
+        f"{name.replace('_', ' ')} ({role}): {control[role][name]} / {value}": None
+        for role in arm
+        if role in control
+        for name, value in arm[role].items()
+        if control[role].get(name, value) != value
+    }
+    return "; ".join(differing)
 
 
 def _line(c: Comparison) -> ResultLine:

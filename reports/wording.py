@@ -194,7 +194,8 @@ def _cost_clause(of: dict[str, Comparison]) -> str:
     if is_baseline(cost.pair.control.environment.mesh):
         proxies = len(cost.pair.cell.environment.mesh.hops)
         what = "its proxy costs" if proxies == 1 else f"its {proxies} proxies cost"
-        return f"{what} {difference(cost).lstrip('+').split(NBSP)[0]} {interval(cost)} cores per 1000 rps"
+        shown = f"{difference(cost).split(NBSP)[0]} {interval(cost)}".replace("+", "")
+        return f"{what} {shown} cores per 1000 rps"
     word = of["cpu"].verdict.word if "cpu" in of and of["cpu"].verdict else "invalid"
     return f"CPU of the proxies {difference(cost)} {interval(cost)} (app and data plane: {word})"
 

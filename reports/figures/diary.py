@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from meshgauge.run import RunRecord
 from reports.comparison import MeasuredTrial, Readings
 from reports.figures.canvas import (
     FAINT,
@@ -41,21 +42,20 @@ LEVELS = (0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 0.9, 0.95, 1, 1.05, 1.1, 1.25, 1.5, 2,
 INVALID = "#b3261e"
 
 
-def diary_figure(
-    readings: Readings, started_at: dt.datetime, styles: Mapping[str, ArmStyle], name: str
-) -> FigurePage | None:
-    """Return the diary; None when no trial was ever started."""
-    turns = sorted((t for t in readings.trials if t.trial.started_at is not None), key=_start)
-    if not turns:
+def diary_figure(run: RunRecord, readings: Readings, styles: Mapping[str, ArmStyle], name: str) -> FigurePage | None:
+    """Return the diary: trials, and environments that never got as far; None when nothing was ever started."""
+    started_at = run.started_at or run.created_at
+    turns = [turn for turn in readings.trials if turn.trial.started_at is not None]
+    rows = sorted((*_rows(turns, started_at), *_failed(run, started_at)), key=lambda row: float(row["minute"] or 0))
+    if not rows:
         return None
-    rows = _rows(turns, started_at)
     invalid = sum(bool(row["reason"]) for row in rows)
     return FigurePage(
         name=name,
         title=TITLE,
-        alt=f"{len(turns)} trials over {rows[-1]['minute']:.1f} minutes, {invalid} of them invalid.",
+        alt=f"{len(turns)} trials over {rows[-1]['minute']:.1f} minutes; {invalid} trials or environments invalid.",
         rows=tuple(rows),
-        draw=lambda: _draw(rows, started_at, styles),
+        draw=lambda: _draw(rows, len(turns), started_at, styles),
     )
 
 
@@ -88,6 +88,25 @@ def _rows(turns: Sequence[MeasuredTrial], started_at: dt.datetime) -> list[Row]:
     return rows
 
 
+def _failed(run: RunRecord, started_at: dt.datetime) -> list[Row]:
+    """Return a row for each attempt at an environment that came to a bad end."""
+    names = {cell.environment.key: arm_name(cell) for cell in run.cells}
+    return [
+        {
+            "minute": (environment.started_at - started_at).total_seconds() / 60,
+            "started_at": environment.started_at.isoformat(),
+            "block": environment.block + 1,
+            "arm": names[environment.key],
+            "scope": environment.key,
+            "p50_ms": None,
+            "p50_to_own_median": None,
+            "reason": environment.reason or f"environment {environment.outcome}",
+        }
+        for environment in run.environments
+        if environment.outcome not in {"done", None}
+    ]
+
+
 def why_invalid(turn: MeasuredTrial) -> str | None:
     """Return why a trial is left out of some or all verdicts; None for a valid one."""
     gates = [gate.message for gate in turn.trial.gates if gate.status == "invalid"]
@@ -96,14 +115,14 @@ def why_invalid(turn: MeasuredTrial) -> str | None:
     return (turn.trial.reason or f"trial {turn.trial.state}") if turn.spoiled else None
 
 
-def _draw(rows: Sequence[Row], started_at: dt.datetime, styles: Mapping[str, ArmStyle]) -> Figure:
+def _draw(rows: Sequence[Row], trials: int, started_at: dt.datetime, styles: Mapping[str, ArmStyle]) -> Figure:
     seen = {row["arm"] for row in rows}
     arms = [arm for arm in styles if arm in seen]
     notes = _notes(rows)
     legend_rows = math.ceil(len(arms) / LEGEND_COLUMNS)
     bottom = 0.72 + LEGEND_ROW_IN * legend_rows + NOTE_IN * len(notes)
     figure = new_figure(HEAD_IN + PLOT_HEIGHT_IN + bottom)
-    what = f"p50 of each trial as a multiple of the median of its own cell; n = {len(rows)} trials."
+    what = f"p50 of each trial as a multiple of the median of its own cell; n = {trials} trials."
     put_title(figure, TITLE, what, "Crossed out: left out of verdicts; the reason of each number stands below.")
     axes = axes_at(figure, 0.72, bottom, WIDTH_IN - 0.95, PLOT_HEIGHT_IN)
     for arm in arms:

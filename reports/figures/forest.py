@@ -101,7 +101,7 @@ def _draw(primary: Sequence[Comparison], title: str, scope: Scope, against: str)
         axes = axes_at(figure, LABEL_IN, top - height, width, height)
         _panel(axes, rows)
         top -= height + PANEL_FOOT_IN
-    legend = "grey strip: differences too small to matter   thick: 95 % interval   thin: the same, widened for picking"
+    legend = "grey strip: differences too small to matter   thick: 95 % interval   thin: wider, fit for picking"
     figure.text(0.02, 0.12 / total, legend, size=7.5, color=FAINT, va="bottom")
     return figure
 

@@ -57,7 +57,7 @@ def gallery_of(analysis: Analysis) -> Gallery:
         stacks = [stack for cell in cells if (stack := cost_stack(cell, readings))]
         if stacks:
             gallery.costs[scope] = cost_figure(stacks, scope, file_stem("cost", "", scope, scopes))
-    diary = diary_figure(readings, run.started_at or run.created_at, styles, "diary")
+    diary = diary_figure(run, readings, styles, "diary")
     return Gallery(gallery.forests, gallery.percentiles, gallery.costs, diary)
 
 

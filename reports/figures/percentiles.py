@@ -119,7 +119,7 @@ def _scales(axes: Axes, curves: Sequence[PercentileCurve]) -> None:
     axes.set_xlabel("percentile: 1 request in 10, 100, 1000 ... is slower", size=8.5, color=FAINT)
     axes.set_yscale("log")
     low, high = axes.get_ylim()
-    ticks = [t for t in _nice_levels() if low <= t <= high]
+    ticks = [t for t in _nice_levels() if low * 1.03 <= t <= high]  # none in the corner of both axes
     axes.yaxis.set_major_locator(FixedLocator(ticks))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.set_yticklabels([f"{t:g} ms" for t in ticks])

@@ -169,12 +169,13 @@ def test_invalid_trials_are_shown_with_their_reason(make_run: MakeRun) -> None:
 
     run = make_run(edit=failing)
     page = Page(render_run_page(run))
-    assert any("envoy died: signal 9" in row[-1] and "invalid (failed)" in row for row in page.rows)
+    at = next(at for at, row in enumerate(page.rows) if "invalid (failed)" in row)
+    assert page.rows[at + 1] == ["envoy died: signal 9"]
 
 
 def test_features_that_differ_come_first_and_are_marked(make_run: MakeRun) -> None:
     text = render_run_page(make_run(blocks=1))
-    section = text[text.index('id="features"') : text.index('id="trials"')]
+    section = text[text.index('id="features"') : text.index('id="scope-1"')]
     rows = re.findall(r'<tr( class="differs")?><th scope="row">(.*?)</th>', section)
     assert rows[0] == (' class="differs"', "tls")
     assert [name for marked, name in rows if not marked] == ["threads", "http upstream", "retries"]
@@ -186,3 +187,11 @@ def test_many_scopes_have_a_section_each(make_run: MakeRun) -> None:
     assert len(re.findall(r'<section id="scope-\d+">', text)) == 3
     identifiers = re.findall(r'\sid="([^"]+)"', text)
     assert len(set(identifiers)) == len(identifiers)
+
+
+def test_settings_in_which_two_meshes_differ_stand_beside_their_verdict(make_run: MakeRun) -> None:
+    run = make_run(blocks=6)
+    older = {key: features for key, features in run.features.items() if key.startswith("envoy-1.36")}
+    changed = {key: {role: {**f, "retries": "2"} for role, f in roles.items()} for key, roles in older.items()}
+    page = Page(render_run_page(replace(run, features={**run.features, **changed})))
+    assert ["Set differently (control / arm): retries (client): 2 / off; retries (server): 2 / off."] in page.rows

@@ -9,7 +9,7 @@ import pytest
 from meshgauge.matrix import MeshArm
 from meshgauge.run import RunRecord
 from reports.analysis import analyse
-from reports.headlines import headlines
+from reports.headlines import headlines, overall
 from reports.wording import NBSP, added, difference, interval, level, signed
 
 MakeRun = Callable[..., RunRecord]
@@ -47,7 +47,7 @@ def test_each_arms_sentence_has_size_interval_milliseconds_and_cost(make_run: Ma
     c = next(c for c in analysis.answers[0].comparisons if c.pair.label == "envoy-1.40.0 · mtls")
     assert f"the median request is {difference(c).lstrip('+')} slower than no mesh [" in text
     assert f"{added(c)} in this run" in text
-    assert "its 2 proxies cost 0.398 [+0.393, +0.403] cores per 1000 rps." in text
+    assert "its 2 proxies cost 0.398 [0.393, 0.403] cores per 1000 rps." in text
 
 
 def test_an_inconclusive_answer_says_what_it_would_take(make_run: MakeRun) -> None:
@@ -72,3 +72,12 @@ def test_mixed_results_are_counted_and_named(make_run: MakeRun) -> None:
 def test_the_same_thing_twice_says_how_large_noise_is(make_run: MakeRun, make_arm: Callable[..., MeshArm]) -> None:
     arms = (make_arm("none"), make_arm("none-again"))
     assert "results differ at p < 0.05; the largest difference is" in headlines(analyse(make_run(arms)))[0].text
+
+
+def test_several_scopes_have_one_first_line_over_all(make_run: MakeRun) -> None:
+    loads = [{"rate_rps": rate, "window_s": 20} for rate in (500, 1000)]
+    analysis = analyse(make_run(ratio=TRUTH, loads=loads))
+    text = overall(analysis)
+    assert text is not None
+    assert text.startswith("All 8 combinations of mesh, profile and load make the median request slower than no mesh")
+    assert overall(analyse(make_run(ratio=TRUTH))) is None

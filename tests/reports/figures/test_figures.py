@@ -148,6 +148,15 @@ def test_the_diary_has_every_trial_the_control_included_and_crosses_invalid_ones
     assert "minutes since 2026-07-01 22:00 UTC" in _texts(figure)
 
 
+def test_the_diary_crosses_environments_that_never_came_up(make_run: MakeRun) -> None:
+    run = make_run(blocks=6)
+    failed = replace(run.environments[3], outcome="failed", reason="port 15001 is taken")
+    diary = _gallery(replace(run, environments=(*run.environments, failed))).diary
+    assert diary is not None
+    assert [row["reason"] for row in diary.rows if row["reason"]] == ["port 15001 is taken"]
+    assert "1: port 15001 is taken" in _texts(diary.draw())
+
+
 def test_a_run_without_trials_has_no_figures(make_run: MakeRun) -> None:
     assert _gallery(make_run(edit=lambda _: None)).all == ()
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import time
 import uuid
+from typing import IO
 
 import sqlalchemy as sa
 import structlog
@@ -28,38 +30,48 @@ def drive(settings: Settings, engine: sa.Engine, job_id: str, worker: str) -> No
         job = load_jobs.claim_job(connection, uuid.UUID(job_id), worker)
     if job is None:
         return
-    argv = [sys.executable, "-m", "workers.load.worker", "--master", job.master]
-    env = {**os.environ, "MESHGAUGE_SITE": job.site, "MESHGAUGE_EPOCH": str(job.epoch)}
-    log_path = places.spool_root(settings) / f"load-{job.id}.log"
-    life_s = settings.lease_s - margin_s(settings.lease_s)
-    wanted_at = time.monotonic()
-    reason: str | None = None
-    with log_path.open("wb") as log_file:
-        process = guard.start_guarded(argv, wanted_at + life_s, env, log_file)
-        try:
-            while process.poll() is None:
-                time.sleep(0.05 if process.poll() is None else 0)
-                if time.monotonic() - wanted_at < _CHECK_PERIOD_S:
-                    continue
-                if not _is_wanted(engine, job):
-                    break
-                wanted_at = time.monotonic()
-                guard.extend(process, wanted_at + life_s)
-        finally:
-            guard.stop(process)
-    if process.returncode:
-        tail = log_path.read_text(errors="replace").strip().splitlines()
-        reason = f"exit code {process.returncode}: {tail[-1] if tail else 'it wrote nothing'}"
+    with tempfile.TemporaryFile(dir=places.spool_root(settings)) as log_file:  # no name: a kill leaves nothing behind
+        reason = _see_through(settings, engine, job, log_file)
+    if reason is not None:
         log.error("load_worker_failed", job=str(job.id), reason=reason)
-    log_path.unlink()
     with transaction(engine) as connection:
         load_jobs.end(connection, job, reason)
 
 
-def _is_wanted(engine: sa.Engine, job: load_jobs.LoadJob) -> bool:
-    """Ask whether to go on; while Postgres is away the guard's deadline decides."""
+def _see_through(settings: Settings, engine: sa.Engine, job: load_jobs.LoadJob, log_file: IO[bytes]) -> str | None:
+    """Run the load worker for as long as it is wanted; return why it failed, if it did."""
+    argv = [sys.executable, "-m", "workers.load.worker", "--master", job.master]
+    cookies = {"MESHGAUGE_SITE": places.cookie_site(settings, job.site), "MESHGAUGE_EPOCH": str(job.epoch)}
+    life_s = settings.lease_s - margin_s(settings.lease_s)
+    asked_at = time.monotonic()
+    process = guard.start_guarded(argv, asked_at + life_s, {**os.environ, **cookies}, log_file)
+    wanted: bool | None = True
+    try:
+        while process.poll() is None and wanted is not False:
+            time.sleep(0.05)
+            if time.monotonic() - asked_at >= _CHECK_PERIOD_S:
+                asked_at = time.monotonic()
+                wanted = _is_wanted(engine, job)
+                if wanted:
+                    guard.extend(process, asked_at + life_s)
+    finally:
+        guard.stop(process)
+    if process.returncode == 0 or wanted is False:
+        return None
+    return f"the load worker ended with exit code {process.returncode}: {_last_line(log_file)}"
+
+
+def _is_wanted(engine: sa.Engine, job: load_jobs.LoadJob) -> bool | None:
+    """Ask whether to go on; None while Postgres is away: then the guard's deadline decides."""
     try:
         with transaction(engine) as connection:
             return load_jobs.is_wanted(connection, job)
-    except ServiceUnavailableError:
-        return True
+    except ServiceUnavailableError as error:
+        log.warning("load_job_not_checked", job=str(job.id), reason=str(error))
+        return None
+
+
+def _last_line(log_file: IO[bytes]) -> str:
+    log_file.seek(0)
+    lines = log_file.read().decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it wrote nothing"

@@ -23,6 +23,7 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _GRACE_S = 2.0
 _POLL_S = 0.1
+_SIGNALLED = 128  # as a shell says it: 137 is a SIGKILL
 
 
 def start_guarded(
@@ -97,7 +98,9 @@ def main(arguments: Sequence[str]) -> int:
         if pipe.closed or time.monotonic() > deadline:
             break
     end_tree(work)
-    return work.returncode if work.returncode is not None and work.returncode >= 0 else 1
+    if work.returncode is None:
+        return 1
+    return work.returncode if work.returncode >= 0 else _SIGNALLED - work.returncode
 
 
 class _Pipe:

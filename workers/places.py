@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import stat
@@ -10,6 +11,9 @@ from pathlib import Path
 
 from meshgauge.errors import ConfigurationError
 from meshgauge.settings import Settings
+
+MIN_FREE_BYTES = 32 * 1024 * 1024
+"""Room one attempt takes at most: histograms and samples of a long trial, logs, rendered configurations."""
 
 
 def cache_directory(settings: Settings) -> Path:
@@ -22,13 +26,36 @@ def spool_root(settings: Settings) -> Path:
     return _made(settings.data_dir / "spool")
 
 
+def cookie_site(settings: Settings, site: str) -> str:
+    """Return the name processes and folders of ``site`` carry on this host.
+
+    Sites are named within one installation. Another installation on this host may have a site of the same
+    name, with epochs of its own: it must not sweep ours, nor we its.
+    """
+    installation = hashlib.sha256(str(settings.data_dir.resolve()).encode()).hexdigest()[:8]
+    return f"{site}.{installation}"
+
+
+def full_disk(directory: Path) -> str | None:
+    """Return a sentence when the disk below ``directory`` is too full to go on, else None."""
+    free_bytes = shutil.disk_usage(directory).free
+    if free_bytes >= MIN_FREE_BYTES:
+        return None
+    return (
+        f"the disk under {directory} is full ({free_bytes / 1e6:.0f} MB free, a trial needs up to "
+        f"{MIN_FREE_BYTES / 1e6:.0f} MB); free some space, then submit the plan again"
+    )
+
+
 def runtime_directory(site: str, epoch: int) -> Path:
-    """Make and return a fresh private folder for one epoch of a site.
+    """Make and return a fresh private folder for one epoch of a site (its ``cookie_site``).
 
     It lies in the system's temporary folder because Unix sockets go into it, whose paths may not be
     longer than 107 bytes.
     """
     directory = _runtime_root() / f"{site}-{epoch}"
+    if directory.exists():  # of a former database of this installation: we hold the lease of this epoch
+        shutil.rmtree(directory)
     directory.mkdir(mode=0o700)
     return directory
 

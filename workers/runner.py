@@ -16,7 +16,7 @@ from typing import Any
 from adapters import registry
 from adapters.contract import Endpoint, Environment, EnvironmentOrder
 from meshgauge.errors import ConfigurationError, EnvironmentUpError, MeshgaugeError, UnsupportedError
-from workers import spool
+from workers import places, spool
 from workers.load.order import LoadOrder
 from workers.load_run import LoadRun
 from workers.measure import TrialMeasurement, draft_order, final_order
@@ -38,8 +38,15 @@ class Runner:
 
     def run(self) -> None:
         """Do all the work and send the last event; errors become its reason."""
-        environment = self._open()
         outcome, reason, retry = "done", None, True
+        try:
+            self._visit(self._open())
+        except (MeshgaugeError, OSError) as error:
+            outcome, reason, retry = "failed", self._explain(error), not isinstance(error, _FINAL_ERRORS)
+        self._events.send("ended", outcome=outcome, reason=reason, retry=retry)
+
+    def _visit(self, environment: Environment) -> None:
+        """Bring the environment up, measure in it, and take it down whatever happens."""
         try:
             self._prepare_load(0)
             entry = environment.up(lambda phase: self._events.send("phase", phase=phase))
@@ -48,13 +55,22 @@ class Runner:
                 self._measure(environment, entry, at, trial)
                 if lost := environment.lost_components():
                     raise EnvironmentUpError("; ".join(lost))
-        except MeshgaugeError as error:
-            outcome, reason, retry = "failed", str(error), not isinstance(error, _FINAL_ERRORS)
         finally:
             self._drop_load()
-            self._keep_evidence(environment)
-            environment.down()
-        self._events.send("ended", outcome=outcome, reason=reason, retry=retry)
+            try:
+                self._keep_evidence(environment)
+            finally:
+                environment.down()
+
+    def _explain(self, error: BaseException | None) -> str:
+        """Return the sentence of ``error`` and of what it followed from, and whether the disk is full."""
+        sentences: list[str] = []
+        while error is not None:
+            if isinstance(error, MeshgaugeError | OSError) and str(error) not in sentences:
+                sentences.insert(0, str(error))
+            error = None if error.__suppress_context__ else error.__context__
+        full = places.full_disk(self._directory)
+        return "; ".join([*([full] if full else []), *sentences])
 
     def _open(self) -> Environment:
         order = self._order
@@ -122,7 +138,7 @@ def main(arguments: list[str]) -> int:
     """Run the order in the file named by the first argument."""
     # A polite end from the guard unwinds the stack, so that the environment is taken down properly.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    Runner(WorkOrder.read(Path(arguments[0])), EventStream()).run()
+    Runner(WorkOrder.read(Path(arguments[0])), EventStream.taking_over_stdout()).run()
     return 0
 
 

@@ -73,6 +73,13 @@ def leftovers(root: Path, site: str) -> Iterator[tuple[Path, Claim, tuple[Path, 
             yield directory, _claim(json.loads(claim_file.read_text())), trials
 
 
+def set_aside(root: Path, trial: Path) -> Path:
+    """Move a trial nobody can read to ``root/unreadable``, for a person to look at; return where it is."""
+    kept = root / "unreadable" / f"{trial.parent.parent.name}-{trial.name}"
+    kept.parent.mkdir(mode=0o700, exist_ok=True)
+    return trial.rename(kept)
+
+
 def remove(directory: Path) -> None:
     """Remove an attempt that was delivered. Idempotent."""
     if directory.exists():

@@ -10,7 +10,7 @@ import structlog
 
 from meshgauge import queue
 from meshgauge.claim import Claim
-from meshgauge.errors import MeshgaugeError, ServiceUnavailableError
+from meshgauge.errors import ConfigurationError, MeshgaugeError, ServiceUnavailableError
 from meshgauge.settings import Settings
 from meshgauge.store import leases, runs, work
 from meshgauge.store.database import connect, transaction
@@ -89,11 +89,15 @@ def _measure_next(
 def _order(settings: Settings, engine: sa.Engine, claim: Claim) -> WorkOrder:
     with transaction(engine) as connection:
         claimed = work.read_work(connection, claim)
-    directory = spool.attempt_directory(places.spool_root(settings), claim)
+    root = places.spool_root(settings)
+    if (full := places.full_disk(root)) is not None:
+        raise ConfigurationError(full)
+    directory = spool.attempt_directory(root, claim)
+    cookie_site = places.cookie_site(settings, claim.site)
     order = WorkOrder(
         environment_id=str(claim.environment_id),
         attempt=claim.attempt,
-        site=claim.site,
+        site=cookie_site,
         epoch=claim.epoch,
         key=claim.key,
         plan_text=claimed.plan_text,
@@ -102,7 +106,7 @@ def _order(settings: Settings, engine: sa.Engine, claim: Claim) -> WorkOrder:
         seed=claimed.seed,
         trials=tuple(TrialOrder(*trial) for trial in claimed.trials),
         directory=str(directory),
-        runtime_dir=str(places.runtime_directory(claim.site, claim.epoch)),
+        runtime_dir=str(places.runtime_directory(cookie_site, claim.epoch)),
         cache_dir=str(places.cache_directory(settings)),
         load_engine=settings.load_engine,
         quiet_host=settings.quiet_host == "auto",

@@ -29,7 +29,7 @@ from meshgauge.store import artefacts, leases, load_jobs, progress, results
 from meshgauge.store.database import transaction
 from workers import guard, spool
 from workers.cancel import CancelListener
-from workers.work import WorkOrder
+from workers.work import ORDER_FILE, WorkOrder
 
 log = structlog.get_logger()
 
@@ -72,27 +72,44 @@ class Watcher:
         self._cancelled = False
         self._fenced = False
         self._ended = False
+        self._interrupted = False
+        self._failure: str | None = None
         self._unread = b""
 
     def run(self) -> bool:
-        """Watch until the attempt is over and written down; return whether our word still counted."""
+        """Watch until the attempt is over and written down; return whether our word still counted.
+
+        Raises:
+            SystemExit: Celery ends this worker now; the environment was given back uncounted.
+        """
         log_path = self._directory / "runner.log"
-        argv = [sys.executable, "-m", "workers.runner", str(self._directory / "order.json")]
+        try:
+            self._see_through(log_path)
+        except SystemExit:
+            self._interrupted = True
+        self._conclude(log_path)
+        self._deliver_until(self._renewed_at + self._settings.lease_s)
+        if not self._deliveries:
+            spool.remove(self._directory)
+        if self._interrupted:
+            raise SystemExit
+        return not self._fenced
+
+    def _see_through(self, log_path: Path) -> None:
+        """Start the runner, watch it to its end, and read what it said last."""
+        argv = [sys.executable, "-m", "workers.runner", str(self._directory / ORDER_FILE)]
         with log_path.open("ab") as log_file, CancelListener(self._engine, self._claim.run_id) as cancel:
             self._process = guard.start_guarded(argv, self._deadline(), self._environment(), log_file)
             try:
                 self._watch(cancel)
             finally:
                 guard.stop(self._process)
-        self._conclude(log_path)
-        self._deliver_until(self._renewed_at + self._settings.lease_s)
-        if not self._deliveries:
-            spool.remove(self._directory)
-        return not self._fenced
+            while self._read_events():  # an end that was asked for still leaves provenance and artefacts
+                pass
 
     def _environment(self) -> dict[str, str]:
         cookies = {
-            "MESHGAUGE_SITE": self._claim.site,
+            "MESHGAUGE_SITE": self._order.site,
             "MESHGAUGE_EPOCH": str(self._claim.epoch),
             "MESHGAUGE_ENVIRONMENT": str(self._claim.environment_id),
         }
@@ -115,7 +132,7 @@ class Watcher:
                 if time.monotonic() >= self._next_heartbeat:
                     self._heartbeat()
                 self._deliver()
-                if self._cancelled or self._fenced:
+                if self._cancelled or self._fenced or self._failure:
                     return
 
     def _read_events(self) -> bool:
@@ -183,8 +200,8 @@ class Watcher:
         self._queue(deliver)
 
     def _on_artefact(self, name: str, media_type: str, path: str) -> None:
-        content = Path(path).read_bytes()
-        self._queue(lambda connection: artefacts.keep(connection, self._claim, name, media_type, content))
+        file = Path(path)
+        self._queue(lambda connection: artefacts.keep(connection, self._claim, name, media_type, file.read_bytes()))
 
     def _on_provenance(self, provenance: dict[str, Any]) -> None:
         self._provenance = provenance
@@ -208,6 +225,11 @@ class Watcher:
                 return
             except FencedError:
                 self._fenced = True
+            except (OSError, ValueError, sa.exc.SQLAlchemyError) as error:
+                # Trying again gives the same. A fenced attempt's files may be gone: its cleaner delivered them.
+                log.exception("delivery_failed", site=self._claim.site, environment=self._claim.key)
+                self._failure = f"what was measured could not be stored: {str(error).splitlines()[0]}"
+                then = None
             self._deliveries.popleft()
             if then is not None and not self._fenced:
                 then()
@@ -225,6 +247,10 @@ class Watcher:
             return
         if self._cancelled:
             self._outcome, self._reason, self._retry = "cancelled", "the run was cancelled", False
+        elif self._interrupted and not self._ended:
+            self._outcome, self._reason = "interrupted", f"worker {self._claim.holder} was asked to stop"
+        elif self._failure:
+            self._outcome, self._reason = "failed", self._failure
         elif not self._ended:
             self._reason = self._why_it_vanished(log_path)
         self._queue(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 from adapters.contract import HostTuning
 from meshgauge.matrix import EnvironmentKey
@@ -83,9 +83,19 @@ def environment_and_loads(order: WorkOrder) -> tuple[EnvironmentKey, dict[str, L
 
 
 class EventStream:
-    """Writes one JSON line an event to standard output, where the watcher reads."""
+    """Writes one JSON line an event to where the watcher reads."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    @classmethod
+    def taking_over_stdout(cls) -> Self:
+        """Keep standard output for events alone: what anybody prints goes to standard error instead."""
+        stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        os.dup2(2, 1)
+        return cls(stream)
 
     def send(self, event: str, **fields: Any) -> None:
         """Send one event; whoever reads sees it at once."""
-        sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
-        sys.stdout.flush()
+        self._stream.write(json.dumps({"event": event, **fields}) + "\n")
+        self._stream.flush()

@@ -265,6 +265,23 @@ def claim_cleaning(connection: sa.Connection, site: str, holder: str, lease_s: f
     return None if row is None else Cleaning(site, row.provider, row.epoch, holder)
 
 
+def renew_cleaning(connection: sa.Connection, cleaning: Cleaning, lease_s: float) -> None:
+    """Extend the lease of a cleaning.
+
+    Raises:
+        FencedError: it is over and the site has moved on.
+    """
+    renewed = connection.execute(
+        sa.text(
+            "UPDATE site SET lease_until = now() + make_interval(secs => :lease)"
+            " WHERE name = :site AND epoch = :epoch AND holder = :holder AND state = 'cleaning'"
+        ),
+        {"lease": lease_s, "site": cleaning.site, "epoch": cleaning.epoch, "holder": cleaning.holder},
+    )
+    if renewed.rowcount == 0:
+        raise FencedError(f"the cleaning of site {cleaning.site} (epoch {cleaning.epoch}) is over")
+
+
 def end_cleaning(connection: sa.Connection, cleaning: Cleaning, failure: str | None) -> str:
     """Record that the site is free, or why it is not; return its new state.
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
 
 from meshgauge.claim import Claim
 from meshgauge.store import leases, schema
@@ -23,7 +24,7 @@ class LoadJob:
 
 
 def add(connection: sa.Connection, claim: Claim, trial_id: uuid.UUID, ids: Sequence[uuid.UUID], master: str) -> None:
-    """Ask for one load worker for each of ``ids``.
+    """Ask for one load worker for each of ``ids``. Doing it twice is harmless.
 
     Raises:
         FencedError: the lease is over.
@@ -31,7 +32,7 @@ def add(connection: sa.Connection, claim: Claim, trial_id: uuid.UUID, ids: Seque
     leases.hold(connection, claim)
     common = {"trial_id": trial_id, "site": claim.site, "epoch": claim.epoch, "master": master}
     connection.execute(
-        sa.insert(schema.load_job).values(announced_at=sa.func.now()),
+        insert(schema.load_job).values(announced_at=sa.func.now()).on_conflict_do_nothing(index_elements=["id"]),
         [{"id": job_id, "worker_index": at, **common} for at, job_id in enumerate(ids)],
     )
 

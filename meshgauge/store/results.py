@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
 
 from meshgauge.claim import Claim
 from meshgauge.errors import FencedError
@@ -24,8 +25,12 @@ def begin_trial(connection: sa.Connection, claim: Claim, trial_id: uuid.UUID) ->
 
     Raises:
         FencedError: the lease is over, or the trial already has its answer.
+
+    Doing it twice is harmless: a commit whose reply was lost is repeated.
     """
     leases.hold(connection, claim)
+    if _attempt_row(connection, trial_id, claim) is not None:
+        return
     begun = connection.execute(
         sa.update(schema.trial)
         .where(
@@ -55,14 +60,9 @@ def record_trial(connection: sa.Connection, claim: Claim, measured: MeasuredTria
     """
     trial_id = uuid.UUID(measured.trial_id)
     counts = _still_ours(connection, claim)
-    attempt = connection.execute(
-        sa.text(
-            "SELECT a.summary IS NOT NULL AS stored, a.state, t.cell"
-            " FROM trial_attempt a JOIN trial t ON t.id = a.trial_id"
-            " WHERE a.trial_id = :trial AND a.attempt = :attempt FOR UPDATE OF a"
-        ),
-        {"trial": trial_id, "attempt": claim.attempt},
-    ).one_or_none()
+    attempt = _attempt_row(connection, trial_id, claim)
+    if attempt is None and not counts:
+        attempt = _late_attempt(connection, trial_id, claim)
     if attempt is None or attempt.stored or (counts and attempt.state != "running"):
         return False
     state = measured.state if counts else "fenced"
@@ -90,6 +90,28 @@ def record_trial(connection: sa.Connection, claim: Claim, measured: MeasuredTria
          **_headline(measured.load)},
     )  # fmt: skip
     return counts
+
+
+def _attempt_row(connection: sa.Connection, trial_id: uuid.UUID, claim: Claim) -> sa.Row[Any] | None:
+    """Return (stored, state, cell) of the claim's attempt at a trial and lock it; None when it never began."""
+    return connection.execute(
+        sa.text(
+            "SELECT a.summary IS NOT NULL OR a.checks IS NOT NULL AS stored, a.state, t.cell"
+            " FROM trial_attempt a JOIN trial t ON t.id = a.trial_id"
+            " WHERE a.trial_id = :trial AND a.attempt = :attempt AND a.epoch = :epoch FOR UPDATE OF a"
+        ),
+        {"trial": trial_id, "attempt": claim.attempt, "epoch": claim.epoch},
+    ).one_or_none()
+
+
+def _late_attempt(connection: sa.Connection, trial_id: uuid.UUID, claim: Claim) -> sa.Row[Any] | None:
+    """Note an attempt that began while Postgres was away and lost its lease there, to keep what it measured."""
+    connection.execute(
+        insert(schema.trial_attempt)
+        .values(trial_id=trial_id, attempt=claim.attempt, epoch=claim.epoch, state="fenced")
+        .on_conflict_do_nothing()
+    )
+    return _attempt_row(connection, trial_id, claim)
 
 
 def _still_ours(connection: sa.Connection, claim: Claim) -> bool:

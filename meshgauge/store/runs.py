@@ -225,6 +225,13 @@ def request_cancel(connection: sa.Connection, run_id: uuid.UUID, cancelled_by: s
     Raises:
         UnknownNameError: no such run.
     """
+    # Environments before their run, as whoever claims one locks them: the other way round the two can deadlock.
+    connection.execute(
+        sa.select(schema.environment.c.id)
+        .where(schema.environment.c.run_id == run_id, schema.environment.c.state == "pending")
+        .order_by(schema.environment.c.ordinal)
+        .with_for_update()
+    )
     asked = connection.execute(
         sa.update(schema.run)
         .where(schema.run.c.id == run_id, schema.run.c.finished_at.is_(None), schema.run.c.cancel_at.is_(None))

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -54,18 +55,16 @@ class Client:
 
     def __init__(self, url: str, token: str | None = None, transport: httpx.BaseTransport | None = None) -> None:
         self.url = url.rstrip("/")
+        _refuse_no_address(self.url)
         self._token, self._transport = token, transport
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        try:
-            self._http = httpx.Client(
-                base_url=self.url,
-                headers={**headers, "User-Agent": "meshgauge-cli"},
-                timeout=_TIMEOUT,
-                transport=transport,
-                trust_env=not _is_on_this_host(self.url),  # no proxy on the way to ourselves
-            )
-        except (httpx.InvalidURL, ValueError) as error:
-            raise ConfigurationError(f"MESHGAUGE_COORDINATOR_URL: {url!r} is no URL ({error})") from error
+        self._http = httpx.Client(
+            base_url=self.url,
+            headers={**headers, "User-Agent": "meshgauge-cli"},
+            timeout=_TIMEOUT,
+            transport=transport,
+            trust_env=not _is_on_this_host(self.url),  # no proxy on the way to ourselves
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -172,6 +171,23 @@ def parse_events(lines: Iterator[str], last_id: int) -> Iterator[RemoteEvent]:
 
 def _content(plan: str) -> dict[str, str]:
     return {"Content-Type": _JSON if plan.lstrip().startswith("{") else _YAML}
+
+
+def _refuse_no_address(url: str) -> None:
+    """See that ``url`` names a server.
+
+    Raises:
+        ConfigurationError: it does not.
+    """
+    reason = "it reads http://HOST:PORT"
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        httpx.URL(url)
+    except (httpx.InvalidURL, ValueError) as error:
+        is_address, reason = False, str(error)
+    if not is_address:
+        raise ConfigurationError(f"MESHGAUGE_COORDINATOR_URL: {url!r} is no address of a coordinator ({reason})")
 
 
 def _is_on_this_host(url: str) -> bool:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import ipaddress
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import httpx
 import pytest
 import sqlalchemy as sa
 from flask import Flask
@@ -18,6 +26,7 @@ from pydantic import SecretStr
 from adapters.contract import Provider
 from adapters.registry import AdapterRow
 from coordinator.app import create_app
+from coordinator.embedded.state import State
 from coordinator.planner import Planner
 from coordinator.web.installation import Installation
 from coordinator.web.reporting import Reporting
@@ -59,7 +68,7 @@ class Shelf:
             raise UnknownNameError("mesh adapter", adapter, self.known)
         return self.known[adapter]
 
-    def unsupported(self, mesh: MeshArm, profile: Profile, infrastructure: Infrastructure) -> str | None:  # noqa: ARG002 - the protocol
+    def unsupported(self, mesh: MeshArm, profile: Profile, infrastructure: Infrastructure) -> str | None:
         if profile.mtls and any(hop.adapter == "haproxy" for hop in mesh.hops):
             return "haproxy has no mTLS here"
         return None
@@ -194,3 +203,58 @@ def set_state(engine: sa.Engine) -> Callable[..., None]:
 def secret() -> Callable[[str], SecretStr]:
     """Return a function that wraps a text as pydantic does."""
     return SecretStr
+
+
+class Live:
+    """A coordinator in a process of its own, as it is run for users."""
+
+    def __init__(self, environment: dict[str, str], port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self.environment = environment
+        self.process = self.start()
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start it and wait until it answers."""
+        argv = [sys.executable, "-m", "gunicorn", "-c", "python:coordinator.gunicorn_conf", "coordinator.wsgi:app"]
+        self.process = subprocess.Popen(argv, env=self.environment, start_new_session=True)
+        for _ in range(600):
+            assert self.process.poll() is None, "gunicorn ended"
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(f"{self.url}/healthz", trust_env=False).status_code == 200:
+                    return self.process
+            time.sleep(0.05)
+        raise AssertionError("gunicorn does not answer")
+
+    def kill(self) -> None:
+        """End it and its threads at once, as a power cut would."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture
+def live(servers: State, database_url: str, settings: Settings) -> Iterator[Live]:
+    """A coordinator of its own process on a fresh database, ended after the test."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MESHGAUGE_")}
+    environment |= {
+        "MESHGAUGE_DATABASE_URL": database_url,
+        "MESHGAUGE_BROKER_URL": servers.broker_url,
+        "MESHGAUGE_DATA_DIR": str(settings.data_dir),
+        "MESHGAUGE_LISTEN_PORT": str(port),
+        "MESHGAUGE_COORDINATOR_URL": f"http://127.0.0.1:{port}",
+    }
+    running = Live(environment, port)
+    yield running
+    running.kill()
+
+
+@pytest.fixture
+def baseline_plan() -> str:
+    """A plan without proxies: real adapters resolve it without an index of versions."""
+    return (
+        "name: base\nmeshes: [none]\nworkloads: {name: web, app: fixed-reply, reply_bytes: 1}\n"
+        "loads: {rate_rps: 10}\nblocks: 2\n"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import datetime as dt
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -56,7 +57,7 @@ def test_hourly_fires_every_hour_of_the_night_of_25_hours(nightly: ScheduleRow) 
     hourly = ScheduleRow(**{name: getattr(nightly, name) for name in nightly.__slots__} | {"cron": "0 * * * *"})
     times = due_times(hourly, utc("2026-10-25T12:00"))
     assert len(times) == 48
-    assert {later - sooner for sooner, later in zip(times, times[1:], strict=False)} == {dt.timedelta(hours=1)}
+    assert {later - sooner for sooner, later in itertools.pairwise(times)} == {dt.timedelta(hours=1)}
 
 
 def test_a_due_time_becomes_a_run_once(engine: sa.Engine, nightly: ScheduleRow, tick: Tick, mailbox: Any) -> None:

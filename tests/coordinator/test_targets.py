@@ -81,5 +81,5 @@ def test_every_address_of_a_name_has_to_be_allowed() -> None:
 
 
 def test_a_wrong_allow_list_is_a_wrong_setting() -> None:
-    with pytest.raises(ConfigurationError, match="'10.0.0'"):
+    with pytest.raises(ConfigurationError, match=r"'10\.0\.0'"):
         allowed_networks(["10.0.0"])

@@ -43,10 +43,15 @@ def test_names_of_loopback_are_answered(client: FlaskClient, host: str) -> None:
     assert client.get("/api/v1/runs", headers={"Host": host}).status_code == 200
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [{"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}],
-)  # fmt: skip
+FOREIGN = (
+    {"Origin": "https://evil.example"},
+    {"Origin": "null"},
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site"},
+)
+
+
+@pytest.mark.parametrize("headers", FOREIGN)
 def test_pages_of_other_sites_cannot_write(
     client: FlaskClient, submit: Callable[..., dict[str, Any]], headers: dict[str, str]
 ) -> None:

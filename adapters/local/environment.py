@@ -193,6 +193,7 @@ class LocalEnvironment:
             "cpu_placement": {"load": placement.load, "proxies": placement.proxies, "app": placement.app},
             "warnings": [SHARED_WARNING] if placement.is_shared else [],
             "memory_counter": "resident: private pages of all processes, file pages once per component",
+            "host_cpu_counter": "all cores, without our own idle spinners (booked by the kernel as nice)",
             "tuning": {
                 "idle_spinners": self.tuning.idle_spinners,
                 "fifo_priority": self.tuning.fifo_priority,

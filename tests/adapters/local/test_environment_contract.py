@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
 from typing import Any, get_args
@@ -10,6 +11,8 @@ import pytest
 
 from adapters import registry
 from adapters.contract import FEATURES, Endpoint, Provider
+from adapters.local import environment as environments
+from adapters.local.placement import CpuPlacement
 from meshgauge.errors import UnsupportedError
 from meshgauge.matrix import MeshArm
 from meshgauge.plan import BUILT_IN_PROFILES, Infrastructure, Placement
@@ -152,3 +155,29 @@ def test_every_feature_of_the_table_has_a_value(
 
 def test_the_baseline_has_no_features(arm: Callable[..., MeshArm], provider: Provider) -> None:
     assert provider.features(arm(), BUILT_IN_PROFILES["plain"]) == {}
+
+
+def test_each_party_keeps_to_its_own_cores(
+    arm: Callable[..., MeshArm], orders: Any, send: Any, failed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, last = min(os.sched_getaffinity(0)), max(os.sched_getaffinity(0))
+    parted = CpuPlacement(load=(first,), proxies=(last,), app=(first,))
+    monkeypatch.setattr(environments, "place_on_this_host", lambda: parted)
+    environment = orders.open(orders.key(arm("nginx")))
+    entry = environment.up(lambda _: None)
+    assert failed(environment.verify_before()) == []
+    assert environment.load_cpus == (first,)
+    load = send(entry)
+    environment.load_generator_joined([load.process.pid])
+    assert os.sched_getaffinity(load.process.pid) == {first}
+    assert {core for pid in environment._app.program.process_ids() for core in os.sched_getaffinity(pid)} == {first}
+    assert environment.provenance()["cpu_placement"] == {"load": (first,), "proxies": (last,), "app": (first,)}
+    assert environment.provenance()["warnings"] == []
+
+
+def test_shared_cores_are_warned_of(arm: Callable[..., MeshArm], orders: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environments, "place_on_this_host", CpuPlacement)
+    environment = orders.open(orders.key(arm()))
+    environment.up(lambda _: None)
+    assert environment.load_cpus == ()
+    assert ["fewer than 4 cores" in warning for warning in environment.provenance()["warnings"]] == [True]

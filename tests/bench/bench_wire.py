@@ -112,7 +112,13 @@ def compare(port: int, rate_rps: float, seconds: int, fifo: int | None) -> dict[
         capture.close()
     clocks = {clock: result.clock(clock).quantile_ns(0.5) for clock in ("net", "service", "lag")}
     reported = {f"{clock}_p50_ms": value / 1e6 for clock, value in clocks.items() if value is not None}
-    return {"rate_rps": rate_rps, "wire_p50_ms": statistics.median(wire), "wire_requests": len(wire), **reported}
+    return {
+        "rate_rps": rate_rps,
+        "wire_p50_ms": statistics.median(wire),
+        "wire_requests": len(wire),
+        "sent": result.sent,
+        **reported,
+    }
 
 
 def main() -> int:

@@ -170,7 +170,7 @@ class Conductor:
             _ANSWER_WAIT_S,
             lambda: f"load worker {self._missing(set(self._connected))} did not report its connections",
         )
-        self._refuse_dead_target()
+        self._refuse_unreachable_target()
 
     def _engine_orders(self) -> dict[str, Any]:
         engine = choose(self._order.engine, self._offers.values())
@@ -201,12 +201,14 @@ class Conductor:
             )
         return counts
 
-    def _refuse_dead_target(self) -> None:
-        if any(report["open"] for report in self._connected.values()):
+    def _refuse_unreachable_target(self) -> None:
+        opened = sum(report["open"] for report in self._connected.values())
+        wanted = sum(report["wanted"] for report in self._connected.values())
+        if opened == wanted:
             return
         error = next((report["error"] for report in self._connected.values() if report["error"]), "no answer")
         where = f"{self._order.target_host}:{self._order.target_port}"
-        raise MeasurementError(f"no connection to the target {where} could be opened: {error}")
+        raise MeasurementError(f"only {opened} of {wanted} connections to the target {where} could be opened: {error}")
 
     def begin(self) -> dt.datetime:
         """Start all workers at one instant; return the window's start."""

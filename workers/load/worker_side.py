@@ -30,6 +30,7 @@ POLLS_A_REPORT = 4
 _LAST_POLL_S = 0.01  # once the load may be over, every wait delays the next trial
 _CONNECT_POLL_S = 0.002
 _CONNECT_WAIT_S = 5.0
+_REFUSED_WAIT_S = 0.5  # a target that refuses everything for so long is not there
 _SILENCE_S = 10.0  # heartbeats come every second
 _FINAL_STATES = ("finished", "stopped", "failed")
 
@@ -104,14 +105,18 @@ class LoadWorker:
     def _connect(self, data: dict[str, Any]) -> None:
         """Wait until the connections of all users are up, or until it shows that they will not be."""
         _, engine = self._opened()
-        deadline = time.monotonic() + _CONNECT_WAIT_S
+        wanted: int = data["connections"]
+        started = time.monotonic()
         counts = engine.counts()
-        while counts.connections_open < data["connections"] and not counts.connect_failures:
-            if time.monotonic() > deadline:
+        while counts.connections_open < wanted and time.monotonic() - started < _CONNECT_WAIT_S:
+            if not counts.connections_open and counts.connect_failures and time.monotonic() - started > _REFUSED_WAIT_S:
                 break
             gevent.sleep(_CONNECT_POLL_S)
             counts = engine.counts()
-        self._send(messages.CONNECTED, {"open": counts.connections_open, "error": counts.connect_error})
+        self._send(
+            messages.CONNECTED,
+            {"open": counts.connections_open, "wanted": wanted, "error": counts.connect_error},
+        )
 
     def _begin(self, data: dict[str, Any]) -> None:
         begin = messages.Begin(**data)

@@ -201,7 +201,10 @@ def test_a_target_nobody_answers_at_is_named(start_target: Any, make_order: Any,
     trial = start_trial(make_order(target.port))
     trial.start_workers(1)
     trial.go()
-    assert f"127.0.0.1:{target.port} could be opened: Connection refused" in failure_of(trial)
+    reason = failure_of(trial)
+    assert (
+        reason == f"only 0 of 8 connections to the target 127.0.0.1:{target.port} could be opened: Connection refused"
+    )
 
 
 def test_a_closed_standard_input_aborts_the_trial(start_target: Any, make_order: Any, start_trial: Any) -> None:

@@ -263,6 +263,23 @@ def test_a_stopped_engine_ends_at_once_and_has_no_result(
         engine.close()
 
 
+def test_a_closed_engine_says_so(start_target: Any, engine_name: EngineName, make_schedule: Any) -> None:
+    engine = open_engine(engine_name, _target(start_target().port))
+    engine.close()
+    engine.close()
+    uses: list[Callable[[], object]] = [
+        engine.counts,
+        engine.live,
+        engine.stop,
+        engine.window,
+        lambda: engine.set_connections(1),
+        lambda: engine.begin(make_schedule(0, 1, "uniform", 1.0)),
+    ]
+    for use in uses:
+        with pytest.raises(MeasurementError, match="closed"):
+            use()
+
+
 def test_the_window_may_start_before_and_end_with_nothing_sent(start_target: Any, drive: Any) -> None:
     run = drive(start_target().port, rate_rps=0.001, kind="poisson", window_s=0.2)
     assert run.counts.offered == 0

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from meshgauge.errors import ConfigurationError
+from meshgauge.errors import ConfigurationError, MeasurementError
 from meshgauge.histogram import Histogram
 from meshgauge.trial import CLOCKS, OUTCOMES
 from workers.load.engine.contract import (
@@ -85,8 +85,8 @@ class NativeEngine:
 
     def __init__(self, target: Target, *, without_pwait2: bool = False) -> None:
         self._library = load_library()
-        self._engine = self._library.mg_open(c.byref(target_struct(target, without_pwait2=without_pwait2)))
-        if not self._engine:
+        self._engine: int | None = self._library.mg_open(c.byref(target_struct(target, without_pwait2=without_pwait2)))
+        if self._engine is None:
             reason = os.strerror(c.get_errno())
             raise ConfigurationError(f"the load engine did not start with {target.capacity} connections: {reason}")
         self._stats = self._library.mg_stats(self._engine).contents
@@ -97,18 +97,24 @@ class NativeEngine:
         self._reader: SecondsReader | None = None
         self._window_ns = 0
 
+    def _handle(self) -> int:
+        """Return the C engine; its memory is gone once it is closed."""
+        if self._engine is None:
+            raise MeasurementError("the load engine is closed")
+        return self._engine
+
     def set_connections(self, connections: int) -> None:
         """Open or close connections until there are so many."""
-        self._library.mg_set_connections(self._engine, connections)
+        self._library.mg_set_connections(self._handle(), connections)
 
     def begin(self, schedule: Schedule) -> None:
         """Hand over the schedule, once."""
-        error = self._library.mg_begin(self._engine, c.byref(schedule_struct(schedule)))
+        library, engine = self._library, self._handle()
+        error = library.mg_begin(engine, c.byref(schedule_struct(schedule)))
         if error:
             raise ConfigurationError(f"the load engine did not take the schedule: {os.strerror(error)}")
         self._window_ns = schedule.window_end_ns - schedule.window_start_ns
         n = second_count(self._window_ns)
-        library, engine = self._library, self._engine
         self._arrays = Arrays(
             batches=_view(library.mg_batches(engine), c.c_uint32, BATCHES, CELLS),
             seconds=_view(library.mg_seconds(engine), c.c_uint64, n, len(SECOND_FIELDS)),
@@ -118,24 +124,26 @@ class NativeEngine:
         self._reader = SecondsReader(self._arrays, schedule, self._release)
 
     def _release(self, second: int) -> None:
-        self._library.mg_release_second(self._engine, second)
+        self._library.mg_release_second(self._handle(), second)
 
     def stop(self) -> None:
         """End at once."""
-        self._library.mg_stop(self._engine)
+        self._library.mg_stop(self._handle())
 
     def close(self) -> None:
-        """Join the thread and free its memory; nothing may be read afterwards."""
-        if self._engine:
+        """Join the thread and free its memory; nothing can be read afterwards."""
+        if self._engine is not None:
             self._library.mg_close(self._engine)
             self._engine = None
 
     def counts(self) -> Counts:
         """Return where it stands."""
+        self._handle()
         return counts_of(self._stats)
 
     def live(self) -> Histogram:
         """Return the net response of expected replies in all phases so far."""
+        self._handle()
         return histogram_of(self._live)
 
     def finished_seconds(self) -> list[SecondTally]:
@@ -147,6 +155,7 @@ class NativeEngine:
 
     def window(self) -> WindowTally:
         """Return what the window saw."""
+        self._handle()
         if self._arrays is None:
             raise ConfigurationError("the load engine was given no schedule")
         return window_of(self._stats, self._histograms, self._arrays, self._window_ns)

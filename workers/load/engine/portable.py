@@ -43,12 +43,18 @@ class PythonEngine:
         finally:
             self._ended.release()
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise MeasurementError("the load engine is closed")
+
     def set_connections(self, connections: int) -> None:
         """Open or close connections until there are so many."""
+        self._check_open()
         self._loop.ask_connections(connections)
 
     def begin(self, schedule: Schedule) -> None:
         """Hand over the schedule, once."""
+        self._check_open()
         if self._reader is not None:
             raise ConfigurationError(f"the load engine did not take the schedule: {os.strerror(errno.EALREADY)}")
         if schedule.rate_rps is not None and schedule.rate_rps > MOST_RPS:
@@ -64,25 +70,28 @@ class PythonEngine:
 
     def stop(self) -> None:
         """End at once."""
+        self._check_open()
         self._loop.ask_stop()
 
     def close(self) -> None:
         """Wait for the thread and give its descriptors back."""
         if self._closed:
             return
-        self._closed = True
         self.stop()
+        self._closed = True
         self._ended.acquire()
         self._loop.release()
 
     def counts(self) -> Counts:
         """Return where it stands."""
+        self._check_open()
         state = ENGINE_STATES[self._tally.stats.state]  # before the fold: "finished" then means all is counted
         self._tally.fold()
         return dataclasses.replace(counts_of(self._tally.stats), state=state)
 
     def live(self) -> Histogram:
         """Return the net response of expected replies in all phases so far."""
+        self._check_open()
         self._tally.fold()
         return histogram_of(self._tally.live)
 
@@ -96,6 +105,7 @@ class PythonEngine:
 
     def window(self) -> WindowTally:
         """Return what the window saw."""
+        self._check_open()
         if self._failure:
             raise MeasurementError("the load engine failed") from self._failure[0]
         arrays = self._tally.arrays

@@ -52,14 +52,18 @@ def main() -> int:
     arguments = parser.parse_args()
     if shutil.which("wrk") is None:
         sys.exit("wrk is not installed: apt-get install wrk")
-    ours, wrk = [], []
+    ours: list[float] = []
+    wrk: list[float] = []
     with nginx() as port:
+
+        def run_ours() -> None:
+            ours.append(requests_per_core_s_of_ours(port, arguments.seconds, arguments.engine))
+
+        def run_wrk() -> None:
+            wrk.append(requests_per_core_s_of_wrk(port, arguments.seconds))
+
         for round_number in range(arguments.rounds):  # alternating, so that drift hits both
-            runs = [
-                lambda: ours.append(requests_per_core_s_of_ours(port, arguments.seconds, arguments.engine)),
-                lambda: wrk.append(requests_per_core_s_of_wrk(port, arguments.seconds)),
-            ]
-            for run in runs if round_number % 2 else reversed(runs):
+            for run in (run_ours, run_wrk) if round_number % 2 else (run_wrk, run_ours):
                 run()
     ratios = [own / other for own, other in zip(ours, wrk, strict=True)]
     ratio = statistics.median(ratios)

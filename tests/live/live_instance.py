@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from live_processes import Carrier, OverlapWatch, carriers, children, eventually
 
 from coordinator.embedded.bootstrap import down, up
+from coordinator.embedded.processes import processes_of, send, wait_until_gone
 from coordinator.embedded.state import State, read_state
 from meshgauge import queue
 from meshgauge.errors import ServiceUnavailableError
@@ -63,7 +64,10 @@ class LiveInstance:
         self.settings = settings
         self.site = settings.site
         self.said: list[str] = []
-        self.state: State = up(settings, self.said.append)
+        self._start()
+
+    def _start(self) -> None:
+        self.state: State = up(self.settings, self.said.append)
         self.engine = connect(self.state.database_url, pool_size=2)
         self._celery = queue.create_celery(self.state.broker_url)
         self.http = httpx.Client(base_url=self.state.coordinator_url, timeout=60)
@@ -185,6 +189,11 @@ class LiveInstance:
         )  # fmt: skip
         return trial.state in ("measured", "invalid") and bool(summaries)
 
+    @property
+    def redis_url(self) -> str:
+        """The broker's address in the words of redis-py."""
+        return self.state.broker_url.replace("redis+socket://", "unix://").partition("?")[0]
+
     def announce_work(self) -> None:
         """Send another hint that an environment may be due."""
         queue.announce(self._celery, queue.WORK, self.site)
@@ -239,6 +248,23 @@ class LiveInstance:
         """Kill -9 the main processes of services; the supervisor starts them again."""
         for pid in [self.pid(service) for service in services]:
             os.kill(pid, signal.SIGKILL)
+
+    def children_of(self, pid: int) -> list[int]:
+        """Return the living children of a process."""
+        return children(pid)
+
+    def power_loss(self) -> None:
+        """Kill -9 everything of the instance at once, the supervisor first."""
+        everything = [*processes_of(self.state.instance, [Path(home) for home in self.state.server_dirs])]
+        for process in [self.state.supervisor, *everything]:
+            send(process, signal.SIGKILL)
+        wait_until_gone([self.state.supervisor, *everything], 10)
+
+    def start_again(self) -> None:
+        """Start the instance on the same data."""
+        self.engine.dispose()
+        self.http.close()
+        self._start()
 
     def holder(self, attempt: sa.Row[Any]) -> tuple[str, int]:
         """Return the service and the pid of the Celery child that holds an attempt."""

@@ -60,7 +60,7 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class _Share:
+class Share:
     """Trials of one load in one state."""
 
     load: str
@@ -80,7 +80,7 @@ def progress_of(connection: sa.Connection, run_id: uuid.UUID) -> Progress:
     )
     at: dt.datetime = connection.execute(sa.select(sa.func.now())).scalar_one()
     shares = tuple(
-        _Share(row.load, row.state, row.number)
+        Share(row.load, row.state, row.number)
         for row in connection.execute(
             sa.select(schema.trial.c.load, schema.trial.c.state, sa.func.count().label("number"))
             .where(schema.trial.c.run_id == run_id)
@@ -96,7 +96,9 @@ def progress_of(connection: sa.Connection, run_id: uuid.UUID) -> Progress:
         done=sum(share.number for share in shares if share.state in _OVER),
         total=sum(share.number for share in shares),
         elapsed_s=elapsed_s,
-        time_left_s=None if run.finished_at else time_left_s(plan, shares, elapsed_s, run.estimate_s),
+        time_left_s=None
+        if run.finished_at
+        else time_left_s(plan, shares, elapsed_s, _worked_s(connection, run), run.estimate_s),
         now=_current(connection, run_id),
         last_event=records.last_change(connection, run_id),
     )
@@ -108,17 +110,34 @@ def _elapsed_s(run: RunRow, at: dt.datetime) -> float | None:
     return ((run.finished_at or at) - run.started_at).total_seconds()
 
 
-def time_left_s(plan: Plan, shares: Sequence[_Share], elapsed_s: float | None, estimate_s: float) -> float:
+def _worked_s(connection: sa.Connection, run: RunRow) -> float | None:
+    """Return the seconds from the run's start to the end of its last finished trial; None before the first."""
+    attempt = schema.trial_attempt
+    last = connection.execute(
+        sa.select(sa.func.max(attempt.c.finished_at))
+        .join(schema.trial, schema.trial.c.id == attempt.c.trial_id)
+        .where(schema.trial.c.run_id == run.id)
+    ).scalar_one()
+    return None if last is None or run.started_at is None else float((last - run.started_at).total_seconds())
+
+
+def time_left_s(
+    plan: Plan, shares: Sequence[Share], elapsed_s: float | None, worked_s: float | None, estimate_s: float
+) -> float:
     """Return the expected seconds to the end, from the pace of the trials that are over.
 
     Trials are weighted by what their load says they take; a run without a finished trial goes by the estimate.
+
+    Args:
+        elapsed_s: since the run began; None: it has not.
+        worked_s: part of that until the last trial ended. The time after it belongs to the trial now at work.
     """
     weights = {load.label: trial_s(load) for load in plan.loads}
     done_s = sum(weights[share.load] * share.number for share in shares if share.state in _OVER)
     open_s = sum(weights[share.load] * share.number for share in shares if share.state not in _OVER)
-    if elapsed_s is None or done_s == 0:
+    if elapsed_s is None or worked_s is None or done_s == 0:
         return max(0.0, estimate_s - (elapsed_s or 0.0))
-    return open_s * elapsed_s / done_s
+    return max(0.0, open_s * worked_s / done_s - (elapsed_s - worked_s))
 
 
 def _current_block(connection: sa.Connection, run: RunRow) -> int:

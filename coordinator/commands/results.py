@@ -28,7 +28,7 @@ def result_view(summary: Mapping[str, Any]) -> RenderableType:
     """Return the answers and the table of a run's summary (the JSON of ``/summary``)."""
     parts: list[RenderableType] = []
     if summary["indicative"]:
-        parts.append(Text(f"Indicative: {summary['indicative']}", style="yellow"))
+        parts.append(Text(summary["indicative"], style="yellow"))
     if summary["withheld"]:
         parts.append(Text(f"Verdicts withheld: {summary['withheld']}", style="yellow"))
     parts += [Text(f"• {answer['text']}") for answer in summary["answers"]]

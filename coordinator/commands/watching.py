@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from coordinator.client import Client, RemoteEvent
+from coordinator.web.diary import told
 from coordinator.web.spoken import duration
 from meshgauge.errors import MeshgaugeError, ServiceUnavailableError
 
@@ -156,7 +157,7 @@ def _look_again(client: Client, run_id: str, seen: Seen) -> None:
 
 def picture(seen: Seen) -> RenderableType:
     """Return the live view: a bar, the block, and a line for each environment that is up."""
-    progress, run = seen.progress, seen.progress["run"]
+    progress = seen.progress
     bar = Table.grid(padding=(0, 1))
     left = "" if seen.time_left_s is None else f"about {duration(seen.time_left_s)} left"
     bar.add_row(
@@ -171,13 +172,21 @@ def picture(seen: Seen) -> RenderableType:
     if seen.is_away:
         lines.append(Text("  the coordinator does not answer; trying again", style="yellow"))
     elif not progress["now"] and not seen.is_over:
-        waits = "being cancelled" if run["cancel_at"] else f"{run['state']}, waiting for the site to be free"
-        lines.append(Text(f"  {waits}", style="dim"))
-    counts = run["trials"]
+        lines.append(Text(f"  {_waits_for(progress)}", style="dim"))
+    counts = progress["run"]["trials"]
     bad = {state: counts[state] for state in ("invalid", "failed") if counts.get(state)}
     if bad:
         lines.append(Text("  " + ", ".join(f"{number} {state}" for state, number in bad.items()), style="yellow"))
     return Group(*lines)
+
+
+def _waits_for(progress: Mapping[str, Any]) -> str:
+    run = progress["run"]
+    if run["cancel_at"]:
+        return "being cancelled"
+    if progress["done"] == progress["total"]:
+        return "all trials are over; finishing"
+    return f"{run['state']}, waiting for the site to be free"
 
 
 def describe(current: Mapping[str, Any], trial: Mapping[str, Any] | None) -> str:
@@ -193,20 +202,15 @@ def describe(current: Mapping[str, Any], trial: Mapping[str, Any] | None) -> str
     return " · ".join(parts)
 
 
+_WORTH_A_LINE = ("environment_claimed", "trial_finished", "block_added", "cancel_requested", "finished")
+
+
 def sentence(event: RemoteEvent | None, seen: Seen) -> str | None:
     """Return a line for a log about one event, or None when it is not worth one."""
-    if event is None or event.kind in ("progress", "phase", "end"):
+    if event is None:
         return None
-    progress, data = seen.progress, event.data
-    where = f"block {progress['block']}/{progress['blocks']}, {progress['done']}/{progress['total']} trials"
+    is_trouble = event.kind == "environment_ended" and event.data.get("outcome") != "done"
+    if event.kind not in _WORTH_A_LINE and not is_trouble:
+        return None
     left = "" if seen.time_left_s is None else f", about {duration(seen.time_left_s)} left"
-    if event.kind == "environment_claimed":
-        return f"{where}{left}: bringing up {data['environment']}"
-    if event.kind == "trial_finished":
-        reason = f" ({data['reason']})" if data.get("reason") else ""
-        return f"{where}{left}: {data['cell']} {data['state']}{reason}"
-    if event.kind == "environment_ended" and data.get("outcome") != "done":
-        return f"{where}: {data['environment']} {data['outcome']}: {data.get('reason')}"
-    if event.kind in ("block_added", "cancel_requested", "finished"):
-        return f"{where}: {event.kind.replace('_', ' ')} {data.get('reason') or ''}".rstrip()
-    return None
+    return f"{seen.progress['done']}/{seen.progress['total']} trials{left}: {told(event.kind, event.data)}"

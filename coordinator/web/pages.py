@@ -16,10 +16,11 @@ from coordinator.api.runs import event_stream
 from coordinator.api.sites import site_views
 from coordinator.progress import last_events, progress_of
 from coordinator.web.callers import SESSION_TOKEN, caller, known_by_secret
+from coordinator.web.diary import told
 from coordinator.web.facts import Facts, declared
 from coordinator.web.guards import CSRF_FIELD, check_form, csrf_token
 from coordinator.web.installation import installation
-from coordinator.web.spoken import duration, moment
+from coordinator.web.spoken import clock, duration, moment
 from meshgauge.store import artefacts, runs, schedules, tokens
 from meshgauge.store.database import transaction
 
@@ -31,8 +32,8 @@ _EVENTS_SHOWN = 200
 
 def add_filters(app: Flask) -> None:
     """Teach the templates how we write times, and how a form proves that it is ours."""
-    app.jinja_env.filters.update(duration=duration, moment=moment)
-    app.jinja_env.globals.update(csrf_token=csrf_token, csrf_field=CSRF_FIELD)
+    app.jinja_env.filters.update(duration=duration, moment=moment, clock=clock)
+    app.jinja_env.globals.update(csrf_token=csrf_token, csrf_field=CSRF_FIELD, told=told)
 
 
 def _page(summary: str) -> Facts:
@@ -83,6 +84,14 @@ def run(run: str) -> str:
 @declared(Facts("read", "Follow a run in a browser", media_type="text/event-stream", accepts_cookie=True))
 def run_events(run: str) -> Response:
     return event_stream(run)
+
+
+@blueprint.get("/runs/<run>/plan")
+@declared(Facts("read", "The plan of a run, to read", media_type="text/plain", accepts_cookie=True))
+def plan(run: str) -> Response:
+    with transaction(installation().engine) as connection:
+        body = runs.restored_plan(connection, run_id_of(connection, run)).text
+    return Response(body, mimetype="text/plain")
 
 
 @blueprint.get("/runs/<run>/report")

@@ -24,3 +24,8 @@ def duration(seconds: float | None) -> str:
 def moment(at: dt.datetime | None) -> str:
     """Return an instant in UTC to the second; a dash when there is none."""
     return "–" if at is None else at.astimezone(dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def clock(at: dt.datetime) -> str:
+    """Return an instant of this year in UTC, short, for lists."""
+    return at.astimezone(dt.UTC).strftime("%m-%d %H:%M:%S")

@@ -12,6 +12,7 @@ from rich.console import Console, RenderableType
 from coordinator.client import RemoteEvent
 from coordinator.commands.results import result_view
 from coordinator.commands.watching import Seen, picture, sentence
+from coordinator.web.diary import told
 from coordinator.web.spoken import duration
 
 
@@ -83,12 +84,22 @@ def test_an_absent_coordinator_is_shown(progress: dict[str, Any]) -> None:
 
 def test_a_log_has_a_line_for_each_trial_and_each_trouble(progress: dict[str, Any]) -> None:
     seen = Seen(progress, time.monotonic())
-    finished = RemoteEvent(1, "trial_finished", {"cell": "a/b", "state": "invalid", "reason": "errors 2 %"})
-    assert sentence(finished, seen) == "block 2/6, 4/30 trials, about 5 min 25 s left: a/b invalid (errors 2 %)"
-    lost = RemoteEvent(2, "environment_ended", {"environment": "a", "outcome": "lost", "reason": "worker gone"})
-    assert sentence(lost, seen) == "block 2/6, 4/30 trials: a lost: worker gone"
-    for kind in ("progress", "phase", "end"):
-        assert sentence(RemoteEvent(3, kind, {}), seen) is None
+    claimed = {"environment": "a", "block": 1, "position": 0, "attempt": 2}
+    line = sentence(RemoteEvent(1, "environment_claimed", claimed), seen)
+    assert line == "4/30 trials, about 5 min 25 s left: block 2, turn 1: bringing up a (attempt 2)"
+    finished = {"cell": "a/b", "state": "invalid", "reason": "errors 2 %", "p50_ms": 1.2345, "achieved_rps": 99.6}
+    line = sentence(RemoteEvent(2, "trial_finished", finished), seen)
+    assert line == "4/30 trials, about 5 min 25 s left: a/b invalid, p50 1.23 ms, 100 rps: errors 2 %"
+    lost = {"environment": "a", "block": 0, "outcome": "lost", "reason": "worker gone"}
+    line = sentence(RemoteEvent(3, "environment_ended", lost), seen)
+    assert line == "4/30 trials, about 5 min 25 s left: block 1: a lost: worker gone"
+    for kind in ("progress", "phase", "end", "trial_started"):
+        assert sentence(RemoteEvent(4, kind, {}), seen) is None
+    assert sentence(RemoteEvent(5, "environment_ended", lost | {"outcome": "done"}), seen) is None
+
+
+def test_an_event_nobody_knows_is_shown_as_it_is() -> None:
+    assert told("new_thing", {"a": 1, "b": None}) == "new thing a 1"
 
 
 @pytest.mark.parametrize(
@@ -112,7 +123,7 @@ def summary() -> dict[str, Any]:
     cpu = row | {"metric": "cpu_data_plane", "unit": "cores per 1000 rps", "difference": 0.31, "verdict": None,
                  "difference_unit": "cores per 1000 rps", "low": None, "high": None, "flags": []}  # fmt: skip
     return {
-        "indicative": "2 cores",
+        "indicative": "results are indicative",
         "withheld": None,
         "answers": [{"text": "envoy is 54 % slower"}],
         "results": [row, cpu, row | {"metric": "memory_data_plane"}],
@@ -121,7 +132,7 @@ def summary() -> dict[str, Any]:
 
 def test_the_result_table_has_units_intervals_n_and_verdicts(summary: dict[str, Any]) -> None:
     text = shown(result_view(summary))
-    for part in ("envoy is 54 % slower", "Indicative: 2 cores", "1.23 ms", "+54.2 %", "[+48.0 .. +60.5]", "6/6",
+    for part in ("envoy is 54 % slower", "results are indicative", "1.23 ms", "+54.2 %", "[+48.0 .. +60.5]", "6/6",
                  "slower (indicative)", "+0.310 cores/krps"):  # fmt: skip
         assert part in text
     assert "memory" not in text  # it is on the page

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from meshgauge.run import RunRecord
-from reports.comparison import Comparison, Readings, compare
+from reports.comparison import Comparison, compare
 from reports.questions import Question, questions_of
+from reports.readings import Readings
 from reports.remarks import Remark, aa_alarm, indicative_reason, remarks_on
 
 

@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 import math
-import statistics
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
 
 from meshgauge.errors import MeasurementError
-from meshgauge.matrix import Cell
 from meshgauge.plan import Margins
-from meshgauge.run import RunRecord
-from meshgauge.trial import TrialRecord
-from reports.gates import THRESHOLDS
-from reports.metrics import (
-    METRICS,
-    ClockLevels,
-    Metric,
-    Reading,
-    clock_levels,
-    degraded_kinds,
-    read_trial,
-    spoiled_kinds,
-    usable,
-)
-from reports.provenance import changed_environments
+from reports.metrics import METRICS, Metric
 from reports.questions import Pair, Question
+from reports.readings import Losses, MeasuredTrial, Readings, block_level, hosts_differ, mean_level
 from reports.statistics import (
     ALPHA,
     MODERATION_CELLS,
@@ -48,28 +33,6 @@ UNEQUAL_FAILURE_P = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class MeasuredTrial:
-    """A trial with what was read from it.
-
-    Attributes:
-        clocks: p50 and p99 of each clock, in ms.
-        host: where its environment ran; None when nobody recorded it.
-    """
-
-    trial: TrialRecord
-    cell: Cell
-    reading: Reading
-    clocks: ClockLevels
-    spoiled: frozenset[str]
-    degraded: frozenset[str]
-    host: str | None
-
-    def value(self, metric: Metric) -> float | None:
-        """Return the reading where it may enter a comparison."""
-        return usable(self.reading[metric.name], metric, self.spoiled)
-
-
-@dataclass(frozen=True, slots=True)
 class Comparison:
     """One metric of one pair, over the blocks in which both sides are valid.
 
@@ -80,7 +43,7 @@ class Comparison:
         selected: the wider interval for significant results of a large family; None for the others.
         detectable: smallest difference these blocks could have shown, on the metric's scale.
         needed: blocks that would show a difference as large as the margin; None: more than anyone would run.
-        losses: why blocks are missing, with how often.
+        losses: per side, why blocks are missing and how often.
         verdict: None for secondary metrics.
     """
 
@@ -114,45 +77,6 @@ class Comparison:
         return None if self.effect is None else self.effect.interval()
 
 
-class Readings:
-    """The trials of a run with their values, indexed by cell and block.
-
-    Attributes:
-        trials: all of them, in the run's order.
-        changed: per environment key, what differed between its blocks; such environments get no verdict.
-    """
-
-    def __init__(self, run: RunRecord) -> None:
-        cells = {cell.key: cell for cell in run.cells}
-        hosts = {(e.key, e.block, e.replicate): e.host for e in sorted(run.environments, key=lambda e: e.attempt)}
-        self.changed = changed_environments(run)
-        self.trials: tuple[MeasuredTrial, ...] = tuple(
-            MeasuredTrial(
-                trial,
-                cells[trial.cell],
-                read_trial(trial, cells[trial.cell]),
-                clock_levels(trial.load),
-                spoiled_kinds(trial),
-                degraded_kinds(trial),
-                hosts.get((cells[trial.cell].environment.key, trial.block, trial.replicate)),
-            )
-            for trial in run.trials
-        )
-        self._by_cell: dict[str, dict[int, list[MeasuredTrial]]] = defaultdict(lambda: defaultdict(list))
-        for measured in self.trials:
-            turns = self._by_cell[measured.cell.key][measured.trial.block]
-            if any(other.trial.replicate == measured.trial.replicate for other in turns):
-                raise MeasurementError(
-                    f"cell {measured.cell.key} is counted twice in block {measured.trial.block}: "
-                    "give the report one attempt of each trial"
-                )
-            turns.append(measured)
-
-    def blocks_of(self, cell: Cell) -> Mapping[int, Sequence[MeasuredTrial]]:
-        """Return the trials of a cell per block, replicates together."""
-        return self._by_cell.get(cell.key, {})
-
-
 def compare(
     question: Question, readings: Readings, planned: int, margins: Margins, withheld: str | None = None
 ) -> tuple[Comparison, ...]:
@@ -177,16 +101,18 @@ def compare(
 def _observe(pair: Pair, metric: Metric, readings: Readings, planned: int, margins: Margins) -> Comparison:
     arms, controls = readings.blocks_of(pair.cell), readings.blocks_of(pair.control)
     blocks, differences, arm_levels, control_levels = [], [], [], []
-    losses: Counter[str] = Counter()
+    losses = Losses()
     degraded = False
     for block in sorted(set(arms) | set(controls)):
-        arm, control = _level(arms.get(block, ()), metric), _level(controls.get(block, ()), metric)
+        arm, control = block_level(arms.get(block, ()), metric), block_level(controls.get(block, ()), metric)
         if arm is None or control is None:
-            if metric.primary or arm is not None or control is not None:
-                losses.update(_why_lost(arms.get(block, ()), controls.get(block, ()), metric))
+            known = arm is not None or control is not None
+            for side, turns, value in (("arm", arms, arm), ("control", controls, control)):
+                if value is None and (metric.primary or known):
+                    losses.add(side, turns.get(block, ()), metric)
             continue
-        if _hosts_differ(arms[block], controls[block]):
-            losses["arm and control ran on different hosts"] += 1
+        if hosts_differ(arms[block], controls[block]):
+            losses.add_block("ran on different hosts")
             continue
         blocks.append(block)
         differences.append(arm - control)
@@ -199,59 +125,13 @@ def _observe(pair: Pair, metric: Metric, readings: Readings, planned: int, margi
         planned,
         tuple(blocks),
         tuple(differences),
-        _mean_level(arm_levels, metric),
-        _mean_level(control_levels, metric),
+        mean_level(arm_levels, metric),
+        mean_level(control_levels, metric),
         trimmed_effect(differences, metric.resolution) if differences else None,
-        tuple(f"{reason} ({count}x)" for reason, count in losses.most_common()),
+        losses.told(),
         degraded,
         margin_on_scale(metric, metric.margin(margins)) if metric.margin else None,
     )
-
-
-def _level(turns: Sequence[MeasuredTrial], metric: Metric) -> float | None:
-    """Return the block's value on the metric's scale: the control's turns averaged; None without a valid one."""
-    values = [value for turn in turns if (value := turn.value(metric)) is not None]
-    if not values:
-        return None
-    return (
-        statistics.fmean(math.log(value) for value in values) if metric.scale == "ratio" else statistics.fmean(values)
-    )
-
-
-def _mean_level(levels: Sequence[float], metric: Metric) -> float | None:
-    if not levels:
-        return None
-    mean = statistics.fmean(levels)
-    return math.exp(mean) if metric.scale == "ratio" else mean
-
-
-def _hosts_differ(arms: Iterable[MeasuredTrial], controls: Iterable[MeasuredTrial]) -> bool:
-    return len({turn.host for turn in (*arms, *controls)} - {None}) > 1
-
-
-def _why_lost(arms: Sequence[MeasuredTrial], controls: Sequence[MeasuredTrial], metric: Metric) -> Iterable[str]:
-    """Yield one reason per side that has no value in a block."""
-    for side, turns in (("arm", arms), ("control", controls)):
-        if _level(turns, metric) is None:
-            yield f"{side}: {_reason(turns[-1], metric) if turns else 'not measured in this block'}"
-
-
-def _reason(turn: MeasuredTrial, metric: Metric) -> str:
-    trial = turn.trial
-    if trial.load is None or trial.state not in {"measured", "invalid"}:
-        return trial.reason or f"trial {trial.state}"
-    gates = [
-        THRESHOLDS[g.gate].what if g.gate in THRESHOLDS else g.gate
-        for g in trial.gates
-        if g.status == "invalid" and metric.spoiled_by in g.spoils
-    ]
-    if gates:
-        return "gate failed on " + ", ".join(dict.fromkeys(gates))
-    if metric.spoiled_by in turn.spoiled:
-        return trial.reason or "trial invalid"
-    if metric.spoiled_by == "latency":
-        return f"too few requests for {metric.name}: fewer than 100 lie above it"
-    return "not measured"
 
 
 def _refusal(comparison: Comparison, readings: Readings) -> str | None:
@@ -272,14 +152,7 @@ def _refusal(comparison: Comparison, readings: Readings) -> str | None:
     if len(engines) > 1:
         return f"different load engines ({', '.join(sorted(engines))}) are never compared"
     unequal = _unequal_failure(arms, controls, metric)
-    return unequal or _too_few(comparison)
-
-
-def _too_few(comparison: Comparison) -> str | None:
-    reason = too_few_blocks(comparison.n, comparison.planned)
-    if reason and comparison.losses:
-        return f"{reason}. {'; '.join(comparison.losses)}"
-    return reason
+    return unequal or too_few_blocks(comparison.n, comparison.planned)
 
 
 def _unequal_failure(

@@ -64,12 +64,22 @@ def _text(answer: Answer, comparisons: Sequence[Comparison]) -> str:
     medians = [c for c in comparisons if c.metric.name == "p50"]
     words = {c.verdict.word for c in medians if c.verdict}
     if words == {"invalid"}:
-        return "No verdict yet: " + (medians[0].verdict.reason if medians[0].verdict else "") + "."
+        return _no_verdict(medians)
     if words == {"slower"}:
         low, high = _extremes(medians)
         names = f"{_share(medians)} the median request slower than {answer.question.against}"
         return f"{names}{_from_to(low, high)}. {_cost(comparisons)}".strip()
     return f"{_counted(comparisons, f'Median request against {answer.question.against}')} {_cost(comparisons)}".strip()
+
+
+def _no_verdict(medians: Sequence[Comparison]) -> str:
+    """Return why there is no verdict at all: the reason all share, else how many blocks there are."""
+    reasons = {c.verdict.reason for c in medians if c.verdict}
+    if len(reasons) == 1:
+        return f"No verdict: {reasons.pop()}."
+    fewest, most = min(c.n for c in medians), max(c.n for c in medians)
+    blocks = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+    return f"No verdict: {blocks} of {medians[0].planned} planned blocks are valid; each table below says why."
 
 
 def _share(medians: Sequence[Comparison]) -> str:

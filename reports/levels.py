@@ -12,9 +12,9 @@ import numpy.typing as npt
 from scipy import stats
 
 from meshgauge.matrix import Cell
-from reports.comparison import MeasuredTrial, Readings
 from reports.metrics import VERDICT_CLOCK, VERDICT_OUTCOME, component_cores, cores_per_krps, is_data_plane
 from reports.quantiles import quantiles_ms, reportable
+from reports.readings import MeasuredTrial, Readings
 
 # Even steps of -log10(1 - p), one decade each 20: half way up (p50) to p99.999.
 NINES_STEP = 0.05

@@ -15,6 +15,7 @@ from reports.analysis import Analysis, analyse
 from reports.csv_text import to_csv
 from reports.figures.canvas import FigurePage
 from reports.figures.gallery import Gallery, gallery_of
+from reports.gates import THRESHOLDS
 from reports.headlines import overall
 from reports.tables import tables_of
 from reports.verdict import FLAG_MEANINGS
@@ -67,6 +68,7 @@ def render_page(analysis: Analysis, gallery: Gallery, images: Mapping[str, bytes
         binaries=view.environment_tables(analysis.run),
         diary=gallery.diary,
         flags=FLAG_MEANINGS,
+        gates=THRESHOLDS,
         images=lambda figure: _data_uri("image/png", images[figure.name]),
         figure_csv=_figure_csv,
         downloads=[

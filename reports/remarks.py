@@ -14,9 +14,10 @@ from scipy import stats
 
 from meshgauge.matrix import Cell, is_baseline
 from meshgauge.run import RunRecord
-from reports.comparison import Comparison, MeasuredTrial, Readings
+from reports.comparison import Comparison
 from reports.metrics import METRIC_OF, MIB, component_cores, cores_per_krps, is_data_plane
 from reports.provenance import cores_of, host_facts
+from reports.readings import MeasuredTrial, Readings
 from reports.statistics import ALPHA
 
 Severity = Literal["alarm", "warning", "note"]
@@ -63,6 +64,7 @@ def remarks_on(
         *([Remark("alarm", f"A/A alarm: {withheld}.")] if withheld else []),
         *_unfinished(run),
         *(Remark("alarm", f"No verdict where {sentence}.") for sentence in readings.changed.values()),
+        *_unequal_tuning(run),
         *_unequal_failures(answers),
         *_faster_than_nothing(answers.get("baseline", ())),
         *_position_effect(readings),
@@ -83,7 +85,7 @@ def indicative_reason(run: RunRecord) -> str | None:
         return None
     named = ", ".join(f"{name} has {count}" for name, count in sorted(small.items()))
     return (
-        f"Indicative only: load generator, proxies and application share fewer than {FEWEST_CORES} cores ({named}). "
+        f"Load generator, proxies and application share fewer than {FEWEST_CORES} cores ({named}). "
         "They take time from each other, which makes meshes look costlier than on a larger host."
     )
 
@@ -99,6 +101,21 @@ def _unfinished(run: RunRecord) -> Iterator[Remark]:
     measured = sum(trial.load is not None for trial in run.trials)
     text = f"{said or f'The run is {run.state}'}{why}. {measured} trials were measured so far, and are shown."
     yield Remark("alarm" if said else "note", text)
+
+
+def _unequal_tuning(run: RunRecord) -> Iterator[Remark]:
+    """Hosts are made quiet equally for all arms, or the comparison is not fair (measurement.md 2)."""
+    tunings: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for environment in run.environments:
+        tuning = environment.provenance.get("tuning")
+        if tuning:
+            key = (str(tuning.get("idle_spinners")), str(tuning.get("fifo_priority")))
+            tunings[key].add(environment.key)
+    if len(tunings) > 1:
+        said = "; ".join(
+            f"idle spinners {a}, FIFO priority {b}: {', '.join(sorted(k))}" for (a, b), k in tunings.items()
+        )
+        yield Remark("alarm", f"The host was not tuned alike for all arms: {said}.")
 
 
 def _unequal_failures(answers: Mapping[str, Sequence[Comparison]]) -> Iterator[Remark]:

@@ -11,7 +11,7 @@ from reports.comparison import Comparison
 from reports.headlines import headlines
 from reports.questions import QuestionKey
 from reports.verdict import Flag
-from reports.wording import difference_bounds, difference_unit, on_scale
+from reports.wording import companion, difference_bounds, difference_unit, on_scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class ResultRow:
         value, against_value: levels in ``unit``, means over the compared blocks (geometric where ratios are taken).
         difference, low, high: estimate and 95 % interval, in ``difference_unit``; None where there are too few blocks.
         n, planned: blocks compared and blocks the plan asked for.
-        verdict: one word; None for metrics that get none.
+        verdict: one word; None for metrics that get none. ``reason`` is what has to be said beside it.
         smallest_detectable: text with unit; None where nothing was judged.
     """
 
@@ -109,7 +109,7 @@ def _row(c: Comparison, question: QuestionKey, indicative: bool) -> ResultRow:
         p_adjusted=c.p_adjusted,
         verdict=c.verdict.word if c.verdict else None,
         flags=flags,
-        reason=c.verdict.reason if c.verdict else "",
+        reason=companion(c),
         smallest_detectable=None if c.detectable is None else on_scale(c.metric, c.detectable),
         blocks_needed=c.needed,
     )

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from reports.analysis import Analysis
-from reports.comparison import MeasuredTrial
 from reports.csv_text import to_csv
 from reports.figures.canvas import Row
 from reports.metrics import METRICS, component_cores
 from reports.questions import arm_name
+from reports.readings import MeasuredTrial
 from reports.summary import result_rows
 
 

@@ -10,21 +10,24 @@ from meshgauge.matrix import Cell, is_baseline
 from meshgauge.run import EnvironmentRecord, RunRecord
 from meshgauge.trial import CLOCKS, GateStatus
 from reports.analysis import Analysis, Answer
-from reports.comparison import Comparison, MeasuredTrial, Readings
+from reports.comparison import Comparison
 from reports.figures.canvas import FigurePage
 from reports.figures.diary import why_invalid
 from reports.figures.gallery import Gallery
 from reports.headlines import Headline, headlines
 from reports.provenance import flattened, host_facts
 from reports.questions import Pair, Scope, arm_name, scope_of, without_control
+from reports.readings import MeasuredTrial, Readings
 from reports.wording import (
     ABSENT,
     NBSP,
     added,
+    blocks_compared,
     companion,
     difference,
     interval,
     level,
+    lost,
     on_scale,
     verdict_text,
 )
@@ -249,17 +252,17 @@ def _unequal_settings(pair: Pair, run: RunRecord) -> str:
     """Return the features that both meshes of a pair state, and state differently (measurement.md 7)."""
     arm, control = (run.features.get(cell.environment.key, {}) for cell in (pair.cell, pair.control))
     differing = {
-        f"{name.replace('_', ' ')} ({role}): {control[role][name]} / {value}": None
+        name.replace("_", " "): None
         for role in arm
         if role in control
         for name, value in arm[role].items()
         if control[role].get(name, value) != value
     }
-    return "; ".join(differing)
+    return ", ".join(differing)
 
 
 def _line(c: Comparison) -> ResultLine:
-    note = companion(c) or ("; ".join(c.losses) if c.metric.primary and c.n < c.planned else "")
+    note = companion(c) or (lost(c) if c.metric.primary and c.n < c.planned else "")
     return ResultLine(
         c.metric.title,
         c.metric.unit,
@@ -268,7 +271,7 @@ def _line(c: Comparison) -> ResultLine:
         difference(c) if c.metric.scale == "ratio" else difference(c).split(NBSP)[0],
         interval(c),
         added(c) if c.metric.unit == "ms" else "",
-        f"{c.n} of {c.planned}",
+        blocks_compared(c),
         verdict_text(c.verdict) if c.verdict else "",
         c.verdict.word if c.verdict else "none",
         note,

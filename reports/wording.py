@@ -85,12 +85,13 @@ def interval(comparison: Comparison) -> str:
 def _decimals(comparison: Comparison) -> int:
     """Return the decimals one comparison is shown with: what the interval leaves, at most four digits in all."""
     bounds = difference_bounds(comparison)
-    if bounds is None or bounds[1] is None or bounds[2] is None:
-        return 1 if comparison.metric.scale == "ratio" else 3
-    largest = max(abs(bounds[1]), abs(bounds[2]))
-    room = 3 - math.floor(math.log10(largest)) if largest > 0 else 3
+    known = [abs(value) for value in bounds or () if value is not None]
     most = 2 if comparison.metric.scale == "ratio" else 3
-    return max(min(decimals_for((bounds[2] - bounds[1]) / 2), most, room), 0)
+    room = 3 - math.floor(math.log10(max(known))) if any(known) else most
+    meant = most
+    if bounds is not None and bounds[1] is not None and bounds[2] is not None:
+        meant = decimals_for((bounds[2] - bounds[1]) / 2)
+    return max(min(meant, most, room), 0)
 
 
 def on_scale(metric: Metric, value: float | None) -> str:
@@ -122,13 +123,24 @@ def verdict_text(verdict: Verdict | None) -> str:
     return f"{verdict.word} ({', '.join(flags)})" if flags else verdict.word
 
 
+def lost(comparison: Comparison) -> str:
+    """Return why blocks are missing; empty where none is."""
+    return f"Lost blocks, {'; '.join(comparison.losses)}" if comparison.losses else ""
+
+
+def blocks_compared(comparison: Comparison) -> str:
+    """Return the blocks compared, and those planned; repeated blocks can make it more than planned."""
+    joined = "of" if comparison.n <= comparison.planned else "with repeats, of"
+    return f"{comparison.n} {joined} {comparison.planned}"
+
+
 def companion(comparison: Comparison) -> str:
     """Return what has to stand beside the verdict word; empty where the word says it all."""
     verdict = comparison.verdict
     if verdict is None or verdict.word not in {"inconclusive", "invalid"}:
         return ""
     if verdict.word == "invalid":
-        return verdict.reason
+        return ". ".join(part for part in (verdict.reason, lost(comparison)) if part)
     return (
         f"{comparison.n} blocks show {on_scale(comparison.metric, comparison.detectable)} or more; "
         f"the margin of {on_scale(comparison.metric, comparison.margin)} takes about "

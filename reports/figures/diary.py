@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from meshgauge.run import RunRecord
-from reports.comparison import MeasuredTrial, Readings
 from reports.figures.canvas import (
     FAINT,
     GRID,
@@ -31,6 +30,7 @@ from reports.figures.canvas import (
 )
 from reports.metrics import METRIC_OF
 from reports.questions import arm_name, scope_of
+from reports.readings import MeasuredTrial, Readings
 
 TITLE = "Run diary: every trial in the order it was made"
 PLOT_HEIGHT_IN = 3.0

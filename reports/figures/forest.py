@@ -41,7 +41,7 @@ TICKS_PERCENT: tuple[int, ...] = (
     *(-90, -80, -60, -40, -30, -20, -10, -5, -3, -1, 0, 1, 3, 5, 10, 20, 30, 50, 75, 100, 150, 200, 300),
     *(400, 600, 900, 1400, 1900, 2900, 4900, 9900),
 )
-MOST_TICKS = 7
+MOST_TICKS = 6
 
 
 def forest_plot(answer: Answer, scope: Scope, name: str) -> FigurePage:

@@ -17,7 +17,7 @@ from reports.analysis import analyse
 from reports.csv_text import to_csv
 from reports.figures.gallery import gallery_of
 from reports.page import page_security_policy, page_style, render_run_page
-from reports.wording import difference, interval, level, verdict_text
+from reports.wording import blocks_compared, difference, interval, level, verdict_text
 
 MakeRun = Callable[..., RunRecord]
 TRUTH = {"envoy-1.40.0": 1.61, "envoy-1.36.4": 1.7, "nginx-1.31.0": 1.2}
@@ -67,7 +67,10 @@ def test_every_comparison_on_the_page_is_the_computed_one(make_run: MakeRun) -> 
             what = difference(c) if c.metric.scale == "ratio" else difference(c).split("\xa0")[0]
             numbers = [level(c.control_level), level(c.arm_level), what, interval(c)]
             word = verdict_text(c.verdict) if c.verdict else ""
-            assert any(row[1:5] == numbers and row[6:] == [f"{c.n} of 10", word] for row in shown), (c.pair, c.metric)
+            assert any(row[1:5] == numbers and row[6:] == [blocks_compared(c), word] for row in shown), (
+                c.pair,
+                c.metric,
+            )
 
 
 def test_every_trial_is_on_the_page_with_its_values(make_run: MakeRun) -> None:
@@ -152,7 +155,7 @@ def test_a_run_without_any_trial_still_says_what_is_missing(make_run: MakeRun, s
 
 def test_one_block_shows_levels_and_no_verdict(make_run: MakeRun) -> None:
     said = " ".join(Page(render_run_page(make_run(blocks=1))).text)
-    assert "No verdict yet: 1 of 1 planned blocks are valid; a verdict needs 6." in said
+    assert "No verdict: 1 of 1 planned blocks are valid; a verdict needs 6." in said
 
 
 def test_a_run_whose_baseline_is_missing_says_so(make_run: MakeRun, make_arm: Callable[..., MeshArm]) -> None:
@@ -194,4 +197,4 @@ def test_settings_in_which_two_meshes_differ_stand_beside_their_verdict(make_run
     older = {key: features for key, features in run.features.items() if key.startswith("envoy-1.36")}
     changed = {key: {role: {**f, "retries": "2"} for role, f in roles.items()} for key, roles in older.items()}
     page = Page(render_run_page(replace(run, features={**run.features, **changed})))
-    assert ["Set differently (control / arm): retries (client): 2 / off; retries (server): 2 / off."] in page.rows
+    assert ["Set differently on the two sides: retries (features in play)."] in page.rows

@@ -104,6 +104,17 @@ def test_an_unfinished_run_says_why_and_what_is_there(make_run: MakeRun, state: 
     assert first.text == f"{said} 10 trials were measured so far, and are shown."
 
 
+def test_a_host_tuned_differently_for_some_arms_is_an_alarm(make_run: MakeRun) -> None:
+    run = make_run()
+    tuned = tuple(
+        replace(e, provenance={"tuning": {"idle_spinners": e.key.startswith("none/"), "fifo_priority": None}})
+        for e in run.environments
+    )
+    assert "not tuned alike for all arms" in _said(replace(run, environments=tuned))
+    alike = tuple(replace(e, provenance={"tuning": {"idle_spinners": True}}) for e in run.environments)
+    assert "tuned" not in _said(replace(run, environments=alike))
+
+
 def test_engines_other_than_the_native_one_are_named(make_run: MakeRun) -> None:
     def stand_in(trial: TrialRecord) -> TrialRecord:
         assert trial.load is not None

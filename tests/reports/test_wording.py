@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -61,7 +62,16 @@ def test_an_inconclusive_answer_says_what_it_would_take(make_run: MakeRun) -> No
 
 def test_a_run_without_valid_blocks_says_so_first(make_run: MakeRun) -> None:
     text = headlines(analyse(make_run(blocks=10, edit=lambda t: t if t.block < 3 else None)))[0].text
-    assert text == "No verdict yet: 3 of 10 planned blocks are valid; a verdict needs 8."
+    assert text == "No verdict: 3 of 10 planned blocks are valid; a verdict needs 8."
+
+
+def test_different_reasons_for_no_verdict_are_summed_up(make_run: MakeRun) -> None:
+    run = make_run(blocks=10, edit=lambda t: t if t.block < (5 if t.cell.startswith("nginx") else 3) else None)
+    none_too = replace(
+        run, trials=(*run.trials, *(t for t in make_run().trials if t.block in {3, 4} and "none/" in t.cell))
+    )
+    text = headlines(analyse(none_too))[0].text
+    assert text == "No verdict: 3 to 5 of 10 planned blocks are valid; each table below says why."
 
 
 def test_mixed_results_are_counted_and_named(make_run: MakeRun) -> None:

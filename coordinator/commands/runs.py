@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from coordinator.commands.failures import read_settings
 from coordinator.commands.results import result_view, save_report
 from coordinator.commands.terminal import err, out, say, show_json, table
 from coordinator.commands.watching import FINISHED, watch
+from coordinator.embedded.state import running_state
 from coordinator.planner import read_plan
 from coordinator.web.spoken import duration
 from meshgauge.errors import ConfigurationError, InvalidPlanError, Problem, UnknownNameError
@@ -56,7 +58,7 @@ def run(plan: PlanFile, report: Report = None) -> None:
     """
     text = read_plan_file(plan)
     settings = read_settings()
-    with _coordinator(settings) as client:
+    with _ended_like_ctrl_c(), _coordinator(settings) as client:
         made = client.submit(text)
         say(f"{made['name']}: run {made['id']}, about {duration(made['estimate_s'])}; {client.url}/runs/{made['id']}")
         last = _watch_or_cancel(client, made["id"])
@@ -69,6 +71,9 @@ def run(plan: PlanFile, report: Report = None) -> None:
 @contextmanager
 def _coordinator(settings: Settings) -> Iterator[Client]:
     """Give a client of the coordinator there is; where there is none, of one that lives as long as this."""
+    state = None if settings.coordinator_url else running_state(settings.data_dir)
+    if state is not None and state.phase == "starting":
+        instance.start(settings)  # somebody else's: wait for it, and leave it running
     client = client_if_any(settings)
     if client is not None:
         with client:
@@ -84,6 +89,21 @@ def _coordinator(settings: Settings) -> Iterator[Client]:
     finally:
         instance.stop(settings)
         say(f"Meshgauge is down again; the results stay in {settings.data_dir} (meshgauge up shows them)")
+
+
+@contextmanager
+def _ended_like_ctrl_c() -> Iterator[None]:
+    """Treat a request to end (timeout, a closed terminal) as Ctrl-C: cancel, tear down, leave nothing running."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _watch_or_cancel(client: Client, run_id: str) -> Mapping[str, Any]:

@@ -115,6 +115,9 @@ def _launch(settings: Settings, report: Report, table: str) -> State | None:
         if child.exit_code == EXIT_LOCKED:
             return None
         raise
+    except KeyboardInterrupt:
+        child.end()  # it may have written no state yet by which `down` would find it
+        raise
 
 
 class _Child:
@@ -129,6 +132,14 @@ class _Child:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             self.exit_code = os.waitstatus_to_exitcode(status) if pid else None
         return self.exit_code is None
+
+    def end(self) -> None:
+        """Ask it to stop all it started, and wait for that."""
+        if self.is_alive():
+            os.kill(self.pid, signal.SIGTERM)
+        deadline_s = time.monotonic() + DOWN_LIMIT_S
+        while self.is_alive() and time.monotonic() < deadline_s:
+            time.sleep(_POLL_S)
 
 
 def _spawn_detached(settings: Settings, table: str, log: Path) -> int:

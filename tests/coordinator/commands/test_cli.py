@@ -211,7 +211,10 @@ def test_a_site_that_is_not_in_quarantine_cannot_be_released(live: Any) -> None:
     assert "quarantined site 'local'" in result.stderr
 
 
-def test_ctrl_c_cancels_the_run_and_waits_until_it_is_torn_down(live: Any, plan_file: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_end_a_run_is_cancelled_and_waited_for(
+    live: Any, plan_file: Path, tmp_path: Path, how: signal.Signals
+) -> None:
     environment = {**live.environment, "MESHGAUGE_DATA_DIR": str(tmp_path / "other")}
     argv = [sys.executable, "-m", "coordinator.cli", "run", str(plan_file)]
     pipe = subprocess.PIPE
@@ -225,10 +228,37 @@ def test_ctrl_c_cancels_the_run_and_waits_until_it_is_torn_down(live: Any, plan_
             assert process.poll() is None
             time.sleep(0.1)
         time.sleep(1.0)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(how)
         _, said = process.communicate(timeout=60)
         (run,) = client.get("/api/v1/runs")["runs"]
     assert process.returncode == failures.CANCELLED
     assert run["state"] == "cancelled"
     assert "what was measured is kept" in said
     assert "Traceback" not in said
+
+
+def test_a_run_interrupted_while_meshgauge_starts_leaves_nothing_running(plan_file: Path, tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MESHGAUGE_")}
+    environment["MESHGAUGE_DATA_DIR"] = str(tmp_path / "data")
+    argv = [sys.executable, "-m", "coordinator.cli", "run", str(plan_file)]
+    with subprocess.Popen(argv, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        first = process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        said = first + process.stderr.read()
+    assert "starting Meshgauge" in first
+    assert process.returncode == failures.CANCELLED
+    assert "Traceback" not in said
+    data_dir = str(tmp_path / "data")
+    left = [line for line in _command_lines_and_environments() if data_dir in line]
+    assert left == []
+
+
+def _command_lines_and_environments() -> list[str]:
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            found.append(f"{(folder / 'cmdline').read_text()} {(folder / 'environ').read_text()}")
+        except OSError:  # it ended meanwhile, or is not ours to read
+            continue
+    return found

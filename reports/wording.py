@@ -130,8 +130,9 @@ def lost(comparison: Comparison) -> str:
 
 def blocks_compared(comparison: Comparison) -> str:
     """Return the blocks compared, and those planned; repeated blocks can make it more than planned."""
-    joined = "of" if comparison.n <= comparison.planned else "with repeats, of"
-    return f"{comparison.n} {joined} {comparison.planned}"
+    if comparison.n > comparison.planned:
+        return f"{comparison.n} ({comparison.planned} planned)"
+    return f"{comparison.n} of {comparison.planned}"
 
 
 def companion(comparison: Comparison) -> str:
@@ -166,7 +167,7 @@ def _reason(c: Comparison) -> str:
 
 
 def _seen(c: Comparison) -> str:
-    return f"{difference(c)} {interval(c)}"
+    return f"{difference(c)} {interval(c)}" if c.interval else f"{difference(c)} in a single block"
 
 
 def _latency_clause(question: Question, c: Comparison) -> str:

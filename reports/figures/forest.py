@@ -155,7 +155,7 @@ def _words(axes: Axes, at: int, c: Comparison, place: Mapping[str, Any]) -> None
     name = "\n".join(shortened(part, 28) for part in c.pair.label.replace(" vs ", "\nvs ").split("\n"))
     axes.text(-0.03, at, name, ha="right", size=8.5, color=INK, **place)
     axes.text(1.03, at - 0.2, verdict_text(c.verdict), size=8.5, weight="bold", color=_colour(c), **place)
-    numbers = f"{difference(c)} {interval(c)}  n {c.n}" if c.effect else shortened(c.losses[0] if c.losses else "", 34)
+    numbers = f"{difference(c)} {interval(c)}  n {c.n}" if c.effect else shortened(c.losses[0] if c.losses else "", 30)
     axes.text(1.03, at + 0.2, numbers, size=8, color=INK, **place)
 
 

@@ -177,7 +177,7 @@ def _queue(load_ratio: float, seed: int) -> tuple[float | None, ...]:
     return tuple(float(np.median(part)) for part in np.array_split(response, 12))
 
 
-@pytest.mark.parametrize(("load_ratio", "flagged"), [(0.5, False), (0.7, False), (1.05, True)])
+@pytest.mark.parametrize(("load_ratio", "flagged"), [(0.5, False), (0.7, False), (1.0, True), (1.05, True)])
 def test_a_saturated_queue_is_flagged_and_a_calm_one_is_not(load: LoadResult, load_ratio: float, flagged: bool) -> None:
     batches = _queue(load_ratio, seed=2)
     found = _statuses(replace(load, batch_p50_us=batches))

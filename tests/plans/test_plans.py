@@ -17,6 +17,7 @@ from adapters import registry
 from adapters.contract import Provider
 from coordinator.plan_check import VERDICT_BLOCKS, check_plan
 from coordinator.planner import Planner
+from meshgauge.document import load_plan
 from meshgauge.matrix import MeshArm
 from meshgauge.plan import Infrastructure, Profile
 from meshgauge.settings import Settings
@@ -89,12 +90,19 @@ def test_the_quickstart_fits_into_a_demo(planner: Planner) -> None:
     assert check.estimate_s < 7 * 60  # with the first install (about 2.5 min) below 10 min
 
 
-def test_the_application_of_the_example_answers_as_its_plan_says() -> None:
+def applications() -> list[tuple[str, ...]]:
+    plan = load_plan((PLANS / "application-versions.yaml").read_text())
+    return [version.command for version in plan.workloads[0].commands]
+
+
+@pytest.mark.parametrize("command", applications(), ids=["1.0", "2.0"])
+def test_the_applications_of_the_example_answer_as_their_plan_says(command: tuple[str, ...], tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    argv = [sys.executable, str(PLANS / "apps" / "greeter.py"), "--port", str(port), "--reply-bytes", "1024"]
-    with subprocess.Popen([*argv, "--work-us", "100"]) as process:
+    program, *words = (word.replace("{port}", str(port)).replace("{reply_bytes}", "1024") for word in command)
+    assert program == "python3"
+    with subprocess.Popen([sys.executable, *words], cwd=tmp_path) as process:
         try:
             connection = _connected(port)
             for _ in range(2):  # the connection is kept

@@ -34,8 +34,11 @@ def drive(settings: Settings, engine: sa.Engine, job_id: str, worker: str) -> No
         reason = _see_through(settings, engine, job, log_file)
     if reason is not None:
         log.error("load_worker_failed", job=str(job.id), reason=reason)
-    with transaction(engine) as connection:
-        load_jobs.end(connection, job, reason)
+    try:
+        with transaction(engine) as connection:
+            load_jobs.end(connection, job, reason)
+    except ServiceUnavailableError as error:  # it ends with its environment all the same
+        log.warning("load_job_not_ended", job=str(job.id), reason=str(error))
 
 
 def _see_through(settings: Settings, engine: sa.Engine, job: load_jobs.LoadJob, log_file: IO[bytes]) -> str | None:
@@ -56,9 +59,12 @@ def _see_through(settings: Settings, engine: sa.Engine, job: load_jobs.LoadJob, 
                     guard.extend(process, asked_at + life_s)
     finally:
         guard.stop(process)
+        guard.close_output(process)
     if process.returncode == 0 or wanted is False:
         return None
-    return f"the load worker ended with exit code {process.returncode}: {_last_line(log_file)}"
+    if wanted is None:
+        return f"Postgres could not be reached for {life_s:.0f} s; the load worker was ended"
+    return f"the load worker {guard.how_it_ended(process.returncode)}; its log ends: {_last_line(log_file)}"
 
 
 def _is_wanted(engine: sa.Engine, job: load_jobs.LoadJob) -> bool | None:
@@ -74,4 +80,4 @@ def _is_wanted(engine: sa.Engine, job: load_jobs.LoadJob) -> bool | None:
 def _last_line(log_file: IO[bytes]) -> str:
     log_file.seek(0)
     lines = log_file.read().decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it wrote nothing"
+    return lines[-1] if lines else "-"

@@ -68,6 +68,23 @@ def stop(process: subprocess.Popen[bytes], wait_s: float = 10.0) -> None:
         process.wait()
 
 
+def close_output(process: subprocess.Popen[bytes]) -> None:
+    """Close our end of the work's output, when all of it was read."""
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+def how_it_ended(code: int) -> str:
+    """Return "exited with code 3" or "was killed by SIGKILL" for an exit code, a shell's or subprocess' own."""
+    number = -code if code < 0 else code - _SIGNALLED
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        return f"exited with code {code}"
+    hint = " (as the kernel does when memory runs out)" if number == signal.SIGKILL else ""
+    return f"was killed by {name}{hint}"
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run the work named after ``--`` and guard it; return its exit code."""
     argv = list(arguments[arguments.index("--") + 1 :])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import socket
@@ -13,6 +14,7 @@ from typing import Any
 
 from meshgauge.errors import MeasurementError
 from meshgauge.trial import LoadResult
+from workers import guard
 from workers.load.launch import start_master
 from workers.load.order import LoadOrder
 from workers.load.result_file import read_load_result
@@ -81,7 +83,8 @@ class LoadRun:
     def stop(self) -> None:
         """End the master, and with it its load workers. Idempotent."""
         if self._process.stdin is not None and not self._process.stdin.closed:
-            self._process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):  # it has ended before it read all
+                self._process.stdin.close()
         try:
             self._process.wait(_STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
@@ -99,16 +102,19 @@ class LoadRun:
         event = self._lines.get(timeout=timeout_s)
         if event is None:
             code = self._process.wait()
-            tail = (self._directory / "master.log").read_text(errors="replace").strip().splitlines()
-            raise MeasurementError(f"the Locust master ended (exit code {code}): {tail[-1] if tail else 'no word'}")
+            lines = (self._directory / "master.log").read_text(errors="replace").strip().splitlines()
+            last = lines[-1] if lines else "-"
+            how = guard.how_it_ended(code)
+            raise MeasurementError(f"the Locust master {how} before it was done; its log ends: {last}")
         if event["event"] == "failed":
             raise MeasurementError(f"load: {event['reason']}")
         return event
 
     def _tell(self, command: Mapping[str, Any]) -> None:
         assert self._process.stdin is not None  # noqa: S101 - it was started with a pipe
-        self._process.stdin.write(json.dumps(command) + "\n")
-        self._process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it has ended: ``follow`` says how
+            self._process.stdin.write(json.dumps(command) + "\n")
+            self._process.stdin.flush()
 
 
 def _free_port(host: str) -> int:

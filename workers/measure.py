@@ -151,4 +151,6 @@ class TrialMeasurement:
 
 
 def _reason(bad: Sequence[GateResult]) -> str | None:
-    return "; ".join(f"{gate.gate}: {gate.message}" for gate in bad) or None
+    """Return one sentence; a lost component comes first, as it is the cause of the rest."""
+    ordered = sorted(bad, key=lambda gate: gate.gate != "components")
+    return "; ".join(f"{gate.gate}: {gate.message}" for gate in ordered) or None

@@ -106,6 +106,7 @@ class Watcher:
                 guard.stop(self._process)
             while self._read_events():  # an end that was asked for still leaves provenance and artefacts
                 pass
+            guard.close_output(self._process)
 
     def _environment(self) -> dict[str, str]:
         cookies = {
@@ -272,7 +273,7 @@ class Watcher:
                 "the environment was ended before its lease was over"
             )
         tail = log_path.read_bytes()[-_LOG_TAIL_BYTES:].decode(errors="replace").strip().splitlines()
-        last = tail[-1] if tail else "it wrote nothing"
+        how = guard.how_it_ended(self._process.returncode)
         return (
-            f"the runner on {socket.gethostname()} ended without a word (exit code {self._process.returncode}): {last}"
+            f"the runner on {socket.gethostname()} {how} before it was done; its log ends: {tail[-1] if tail else '-'}"
         )

@@ -65,11 +65,18 @@ def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
         with engine.begin() as connection:
             yield connection
     except (OperationalError, InterfaceError) as error:
-        raise ServiceUnavailableError(f"Postgres does not answer: {_first_line(error)}") from error
+        raise ServiceUnavailableError(
+            f"Postgres does not answer ({_where(engine)}): {_first_line(error)}; see that it runs: meshgauge doctor"
+        ) from error
     except DBAPIError as error:
         if error.connection_invalidated:
             raise ServiceUnavailableError(f"Postgres closed the connection: {_first_line(error)}") from error
         raise
+
+
+def _where(engine: sa.Engine) -> str:
+    host = engine.url.host or engine.url.query.get("host") or "local socket"
+    return f"{host}, database {engine.url.database}"
 
 
 def _first_line(error: DBAPIError) -> str:

@@ -28,6 +28,7 @@ def test_a_worker_killed_in_mid_trial_leaves_no_proxy_and_the_run_finishes(watch
     watched.assert_all_answered(run_id)
 
 
+@pytest.mark.slow
 def test_a_killed_celery_child_leaves_nothing_and_the_run_finishes(watched: LiveInstance) -> None:
     run_id = watched.submit(plan(window_s=2))
     attempt = watched.wait_measuring(run_id)
@@ -39,16 +40,22 @@ def test_a_killed_celery_child_leaves_nothing_and_the_run_finishes(watched: Live
     watched.assert_all_answered(run_id)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", ["workers.guard", "workers.runner"])
 def test_a_killed_guard_or_runner_is_said_and_the_environment_tried_again(watched: LiveInstance, victim: str) -> None:
     run_id = watched.submit(plan(window_s=2))
     attempt = watched.wait_measuring(run_id)
-    for carrier in _of_epoch(watched, attempt.epoch):
-        if f"-m {victim} " in carrier.command and "workers.load.worker" not in carrier.command:
-            os.kill(carrier.pid, signal.SIGKILL)
+    (pid,) = [
+        carrier.pid
+        for carrier in _of_epoch(watched, attempt.epoch)
+        # The guard's command line names what it guards.
+        if f"-m {victim} " in carrier.command.partition(" -- ")[0] and "workers.runner" in carrier.command
+    ]
+    os.kill(pid, signal.SIGKILL)
     watched.finish(run_id)
     first, *others = watched.attempts(run_id)
     assert first.outcome == "failed"
+    assert "was killed by SIGKILL" in first.reason
     assert first.reason.startswith("the runner on ")
     assert [other.outcome for other in others] == ["done", "done"]
     watched.assert_all_answered(run_id)

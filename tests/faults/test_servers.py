@@ -24,7 +24,7 @@ def test_a_crashed_postgres_costs_no_attempt(watched: LiveInstance) -> None:
 
 
 def test_a_redis_that_comes_back_empty_loses_nothing(watched: LiveInstance) -> None:
-    run_id = watched.submit(plan(window_s=2, blocks=2))
+    run_id = watched.submit(plan(window_s=2))
     watched.wait_measuring(run_id)
     with redis.Redis.from_url(watched.redis_url) as client:
         client.flushall()
@@ -42,6 +42,21 @@ def test_a_redis_away_for_longer_than_a_lease_stops_no_running_trial(watched: Li
         watched.kill("redis")
         time.sleep(LEASE_S + 2)
     watched.finish(run_id)
+    assert {row.outcome for row in watched.attempts(run_id)} == {"done"}
+    watched.assert_all_answered(run_id)
+
+
+@pytest.mark.slow
+def test_a_hung_redis_costs_nothing_but_time(watched: LiveInstance) -> None:
+    run_id = watched.submit(plan(window_s=2))
+    watched.wait_measuring(run_id)
+    pid = watched.pid("redis")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        time.sleep(20)  # longer than the workers' socket time-out (meshgauge/queue.py)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    watched.finish(run_id, 120)
     assert {row.outcome for row in watched.attempts(run_id)} == {"done"}
     watched.assert_all_answered(run_id)
 

@@ -81,7 +81,7 @@ def test_nothing_is_left_on_the_host(instance: LiveInstance, finished_run: uuid.
 
 
 def test_two_load_workers_are_merged_exactly(instance: LiveInstance) -> None:
-    run_id = instance.submit(plan(load_workers=2))
+    run_id = instance.submit(plan("[none]", load_workers=2))
     instance.finish(run_id)
     for trial in instance.trials(run_id):
         assert len(_summary(instance, trial.id, trial.attempt).summary["workers"]) == 2

@@ -87,8 +87,10 @@ class ComponentMeter:
             switches += before.context_switches or 0
         if last is not None:
             switches = max(switches, last.context_switches or 0)
-            if user + system < last.cpu_user_s + last.cpu_system_s:
-                user, system = last.cpu_user_s, last.cpu_system_s
+            total = max(user + system, last.cpu_user_s + last.cpu_system_s)
+            # The sum is exact, its split an estimate that wanders by a tick: neither part may go back for that.
+            user = max(last.cpu_user_s, min(user, total - last.cpu_system_s))
+            system = max(last.cpu_system_s, total - user)
         return replace(sums, cpu_user_s=user, cpu_system_s=system, context_switches=switches)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from adapters.local.cookie import Cookie
 from adapters.local.counters import ComponentMeter, HostMeter, read_host_times
 from adapters.local.processes import Command, Guarded, start, stop_all
 from adapters.local.procfs import read_process
+from meshgauge.trial import UsageSample
 
 # Burns a share of one core: works in slices until its own CPU clock says so, and sleeps between. A fifth of it is
 # burnt by children that end inside the window; the kernel's clock, not a guess, decides when enough is burnt.
@@ -178,3 +180,19 @@ def test_the_host_never_goes_back_when_clocks_of_spinners_and_ticks_differ() -> 
     meter = HostMeter()
     first = meter.sample(spinner_cpu_s=0.0)
     assert meter.sample(spinner_cpu_s=3600.0).cpu_user_s >= first.cpu_user_s
+
+
+def test_neither_part_goes_back_when_the_kernels_split_wanders(monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = iter([(0.0117, 0.0083), (0.0100, 0.0110), (0.0050, 0.0300)])  # sums: 20, 21 and 35 ms
+
+    def read() -> UsageSample:
+        user_s, system_s = next(readings)
+        return UsageSample("app", 0.0, user_s, system_s, 1, 1, 1)
+
+    meter = ComponentMeter("app")
+    monkeypatch.setattr(meter, "_read", read)
+    samples = [sample for _ in range(3) if (sample := meter.sample())]
+    for earlier, later in itertools.pairwise(samples):
+        assert later.cpu_user_s >= earlier.cpu_user_s
+        assert later.cpu_system_s >= earlier.cpu_system_s
+    assert [sample.cpu_user_s + sample.cpu_system_s for sample in samples] == pytest.approx([0.020, 0.021, 0.035])

@@ -22,6 +22,7 @@ FIFO_PRIORITY = 10  # above all normal work, below the kernel's own threads (50)
 _ROUNDS = 2
 _BETTER_BY = 0.9  # a measure is taken only when it makes wake-ups at least a tenth quicker
 _MEASURE_TIMEOUT_S = 30.0
+_NEIGHBOURS, _FIFO = "+neighbours", "+fifo"  # added to a setting's name
 
 
 class Spinners:
@@ -54,9 +55,11 @@ def calibrate(directory: Path, cookie: Cookie) -> HostTuning:
             with _spinning(directory / "calibration", cookie):
                 _keep_quieter(measured, "idle_spinners", None)
     spins = choose(measured).idle_spinners
+    base = _base(spins)
     with _spinning(directory / "calibration", cookie) if spins else contextlib.nullcontext():
         for _ in range(_ROUNDS if fifo else 0):
-            _keep_quieter(measured, "idle_spinners+fifo" if spins else "fifo", FIFO_PRIORITY)
+            _keep_quieter(measured, base + _NEIGHBOURS, None, neighbours=True)
+            _keep_quieter(measured, base + _NEIGHBOURS + _FIFO, FIFO_PRIORITY, neighbours=True)
     tuning = choose(measured)
     notes = {"cpu_quota_cores": quota, "fifo_permitted": fifo}
     return HostTuning(tuning.idle_spinners, tuning.fifo_priority, {**measured, **notes})
@@ -71,9 +74,11 @@ def _spinning(directory: Path, cookie: Cookie) -> Iterator[None]:
         spinners.stop()
 
 
-def _keep_quieter(measured: dict[str, dict[str, float]], setting: str, fifo_priority: int | None) -> None:
+def _keep_quieter(
+    measured: dict[str, dict[str, float]], setting: str, fifo_priority: int | None, *, neighbours: bool = False
+) -> None:
     """Measure once more and keep the smaller delays: what else ran on the host in one round is not the setting's."""
-    now = _measure(fifo_priority)
+    now = _measure(fifo_priority, neighbours=neighbours)
     before = measured.get(setting, now)
     measured[setting] = {name: min(delay, before[name]) for name, delay in now.items()}
 
@@ -82,17 +87,21 @@ def choose(measured: Mapping[str, Mapping[str, float]]) -> HostTuning:
     """Return the quietest tuning, each measure taken only if it clearly helps.
 
     Spinners are judged by the medians, since a halted core delays every wake-up, and medians are hardly touched by
-    whatever else runs; real-time scheduling by the timer's tail, which is what it is for.
+    whatever else runs; real-time scheduling by the timer's tail beside neighbours at work, which is what it is for.
 
     Args:
         measured: per setting the delays of ``wakeups.py``, microseconds.
     """
     off, spun = measured["off"], measured.get("idle_spinners")
     spins = spun is not None and _median_delay_us(spun) < _BETTER_BY * _median_delay_us(off)
-    base, with_fifo = ("idle_spinners", "idle_spinners+fifo") if spins else ("off", "fifo")
-    real_time = measured.get(with_fifo)
-    fifo = real_time is not None and real_time["timer_p99_us"] < _BETTER_BY * measured[base]["timer_p99_us"]
+    beside = _base(spins) + _NEIGHBOURS
+    real_time = measured.get(beside + _FIFO)
+    fifo = real_time is not None and real_time["timer_p99_us"] < _BETTER_BY * measured[beside]["timer_p99_us"]
     return HostTuning(idle_spinners=spins, fifo_priority=FIFO_PRIORITY if fifo else None)
+
+
+def _base(spins: bool) -> str:
+    return "idle_spinners" if spins else "off"
 
 
 def _median_delay_us(delays: Mapping[str, float]) -> float:
@@ -100,8 +109,8 @@ def _median_delay_us(delays: Mapping[str, float]) -> float:
     return math.sqrt(delays["timer_p50_us"] * delays["exchange_p50_us"])
 
 
-def _measure(fifo_priority: int | None) -> dict[str, float]:
-    argv = [sys.executable, "-I", "-S", wakeups.__file__, str(fifo_priority or 0)]
+def _measure(fifo_priority: int | None, *, neighbours: bool) -> dict[str, float]:
+    argv = [sys.executable, "-I", "-S", wakeups.__file__, str(fifo_priority or 0), *(["neighbours"] * neighbours)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=_MEASURE_TIMEOUT_S, check=False)
     if done.returncode:
         raise ConfigurationError(

@@ -1,24 +1,33 @@
-"""Measures how late this host wakes a sleeping process. Run as a program: ``wakeups.py PRIORITY`` (0: normal)."""
+"""Measures how late this host wakes a sleeping process.
+
+Run as a program: ``wakeups.py PRIORITY [neighbours]``; priority 0 is normal scheduling. With neighbours every
+core has somebody else at work as well, as proxies are where cores are few.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import json
 import os
+import signal
 import socket
 import sys
 import time
 
+PR_SET_PDEATHSIG = 1
 PR_SET_TIMERSLACK = 29
 _TIMERS = 200
 _EXCHANGES = 200
 _PAUSE_S = 0.001  # 1000 a second: the rate of the default plan
+_WORK_S = 0.0004  # of each neighbour, after each pause of the same length
 
 
-def main(priority: int) -> None:
+def main(priority: int, *, neighbours: bool) -> None:
     """Print the delays as one JSON document, in microseconds."""
     ours, theirs = socket.socketpair()
     cpus = sorted(os.sched_getaffinity(0))
+    for cpu in cpus if neighbours else ():
+        _start_neighbour(cpu)
     if os.fork() == 0:
         ours.close()
         os.sched_setaffinity(0, {cpus[-1]})
@@ -40,6 +49,21 @@ def main(priority: int) -> None:
         for percent in (50, 90, 99)
     }
     sys.stdout.write(json.dumps(result) + "\n")
+
+
+def _start_neighbour(cpu: int) -> None:
+    """Fork a process that works about half of the time, until we end."""
+    parent = os.getpid()
+    if os.fork() != 0:
+        return
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    os.sched_setaffinity(0, {cpu})
+    while os.getppid() == parent:
+        busy_until = time.perf_counter() + _WORK_S
+        while time.perf_counter() < busy_until:
+            pass
+        time.sleep(_WORK_S)
+    os._exit(0)
 
 
 def _timer_delays() -> list[float]:
@@ -67,4 +91,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "probe":
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(int(sys.argv[2])))
     else:
-        main(int(sys.argv[1]))
+        main(int(sys.argv[1]), neighbours="neighbours" in sys.argv[2:])

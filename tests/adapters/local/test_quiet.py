@@ -24,12 +24,13 @@ def test_spinners_are_kept_when_they_make_wake_ups_quicker() -> None:
     assert not choose({"off": SLOW}).idle_spinners
 
 
-def test_real_time_is_judged_on_the_base_it_would_run_on() -> None:
-    tuning = choose({"off": SLOW, "idle_spinners": QUICK, "idle_spinners+fifo": dict(QUICK, timer_p99_us=30.0)})
+def test_real_time_is_judged_beside_neighbours_on_the_base_it_would_run_on() -> None:
+    base = {"off": SLOW, "idle_spinners": QUICK, "idle_spinners+neighbours": SLOW}
+    tuning = choose({**base, "idle_spinners+neighbours+fifo": dict(SLOW, timer_p99_us=30.0)})
     assert (tuning.idle_spinners, tuning.fifo_priority) == (True, FIFO_PRIORITY)
-    tuning = choose({"off": SLOW, "idle_spinners": QUICK, "idle_spinners+fifo": dict(QUICK, timer_p99_us=59.0)})
+    tuning = choose({**base, "idle_spinners+neighbours+fifo": dict(SLOW, timer_p99_us=2990.0)})
     assert (tuning.idle_spinners, tuning.fifo_priority) == (True, None)
-    assert choose({"off": SLOW, "fifo": QUICK}).fifo_priority == FIFO_PRIORITY
+    assert choose({"off": SLOW, "off+neighbours": SLOW, "off+neighbours+fifo": QUICK}).fifo_priority == FIFO_PRIORITY
 
 
 def test_the_calibration_says_what_it_measured_and_leaves_nothing(tmp_path: Path, processes_of: Any) -> None:

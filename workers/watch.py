@@ -104,9 +104,9 @@ class Watcher:
                 self._watch(cancel)
             finally:
                 guard.stop(self._process)
-            while self._read_events():  # an end that was asked for still leaves provenance and artefacts
-                pass
-            guard.close_output(self._process)
+                while self._read_events():  # an end that was asked for still leaves results, provenance, artefacts
+                    pass
+                guard.close_output(self._process)
 
     def _environment(self) -> dict[str, str]:
         cookies = {

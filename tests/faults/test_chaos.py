@@ -15,7 +15,7 @@ from live_instance import LIFECYCLE, LOAD, LiveInstance, plan
 pytestmark = pytest.mark.slow
 
 MAYHEM_S = 75.0
-SEEDS = (1, 2)
+SEEDS = (1, 2, 3)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -26,6 +26,7 @@ def test_whatever_the_monkey_does_each_trial_is_counted_once(watched: LiveInstan
     while time.monotonic() < deadline_s:
         monkey.strike()
         time.sleep(monkey.random.uniform(2.0, 6.0))
+    assert monkey.strikes >= 10
     watched.wait_up()
     for run_id in run_ids:
         row = watched.finish(run_id, 240)
@@ -41,6 +42,7 @@ class _Monkey:
         self.instance = instance
         self.random = rng
         self.diary: list[str] = []
+        self.strikes = 0
         self._tricks = (
             self._kill_a_service,
             self._kill_a_service,
@@ -53,6 +55,7 @@ class _Monkey:
 
     def strike(self) -> None:
         trick = self.random.choice(self._tricks)
+        self.strikes += 1
         self.diary.append(f"{time.monotonic():.1f} {trick.__name__}")
         trick()
 

@@ -49,7 +49,7 @@ def test_a_killed_guard_or_runner_is_said_and_the_environment_tried_again(watche
         carrier.pid
         for carrier in _of_epoch(watched, attempt.epoch)
         # The guard's command line names what it guards.
-        if f"-m {victim} " in carrier.command.partition(" -- ")[0] and "workers.runner" in carrier.command
+        if f"-m {victim} " in carrier.command.partition("-- ")[0] and "workers.runner" in carrier.command
     ]
     os.kill(pid, signal.SIGKILL)
     watched.finish(run_id)

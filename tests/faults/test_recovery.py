@@ -119,6 +119,19 @@ def test_everything_killed_at_once_and_started_again_finishes_the_run(watched: L
     watched.assert_all_answered(run_id)
 
 
+def test_an_instance_taken_down_in_mid_trial_goes_on_when_it_is_up_again(watched: LiveInstance) -> None:
+    run_id = watched.submit(plan(window_s=4))
+    watched.wait_measuring(run_id)
+    watched.take_down()
+    assert watched.carriers() == []
+    watched.start_again()
+    watched.finish(run_id)
+    first, *others = watched.attempts(run_id)
+    assert first.outcome in ("done", "interrupted")  # a worker asked to stop may end what takes no longer than 5 s
+    assert {other.outcome for other in others} == {"done"}
+    watched.assert_all_answered(run_id)
+
+
 @contextlib.contextmanager
 def _second_reconciler(instance: LiveInstance) -> Iterator[None]:
     """Run another reconciler with the environment of the first."""

@@ -260,6 +260,10 @@ class LiveInstance:
             send(process, signal.SIGKILL)
         wait_until_gone([self.state.supervisor, *everything], 10)
 
+    def take_down(self) -> None:
+        """End the instance politely, as ``meshgauge down`` does."""
+        down(self.settings, self.said.append)
+
     def start_again(self) -> None:
         """Start the instance on the same data."""
         self.engine.dispose()

@@ -43,7 +43,9 @@ def create_celery(broker_url: str) -> celery.Celery:
         task_track_started=False,
         task_acks_late=False,
         task_reject_on_worker_lost=False,
-        worker_prefetch_multiplier=1,
+        # No limit of kombu's own (0): an acknowledgement that times out stays on its count, and with a limit of 1 the
+        # worker would never take a message again (seen after Redis hung for 20 s). The next line is the limit.
+        worker_prefetch_multiplier=0,
         worker_disable_prefetch=True,
         worker_max_tasks_per_child=1,
         worker_cancel_long_running_tasks_on_connection_loss=False,

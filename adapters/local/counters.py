@@ -121,27 +121,30 @@ def read_host_times() -> HostTimes:
 class HostMeter:
     """Counts the host as a whole, less the idle spinners we keep on it ourselves.
 
-    Spinners run at nice 19, so their time is in ``nice`` alone; it is taken out there and nowhere else.
+    Spinners run at nice 19, so their time in user mode is in ``nice`` alone; it is taken out there and nowhere else.
     """
 
     def __init__(self) -> None:
         self._last_user_s = 0.0
+        self._last_system_s = 0.0
 
-    def sample(self, spinner_cpu_s: float) -> UsageSample:
+    def sample(self, spinner_user_s: float = 0.0, spinner_system_s: float = 0.0) -> UsageSample:
         """Return the counters now.
 
         Args:
-            spinner_cpu_s: CPU seconds the spinners have used since they were started.
+            spinner_user_s, spinner_system_s: CPU seconds the spinners have used since they were started.
         """
         times = read_host_times()
         # Ticks of /proc/stat and the scheduler's clock differ by a little; a sum must not go back for that.
-        self._last_user_s = max(self._last_user_s, times.user_s + max(0.0, times.nice_s - spinner_cpu_s))
+        self._last_user_s = max(self._last_user_s, times.user_s + max(0.0, times.nice_s - spinner_user_s))
+        system_s = times.system_s + times.interrupts_s - spinner_system_s
+        self._last_system_s = max(self._last_system_s, system_s)
         memory = _meminfo()
         return UsageSample(
             component="host",
             at_s=time.monotonic(),
             cpu_user_s=self._last_user_s,
-            cpu_system_s=times.system_s + times.interrupts_s,
+            cpu_system_s=self._last_system_s,
             memory_bytes=memory["MemTotal"] - memory["MemAvailable"],
             threads=None,
             context_switches=_context_switches(),

@@ -137,7 +137,7 @@ class LocalEnvironment:
     def sample(self) -> Sequence[UsageSample]:
         """Read the cumulative counters of every component now."""
         samples = [sample for meter in (*self._meters, self._generator) if (sample := meter.sample())]
-        return [*samples, self._host_meter.sample(self._spinners.cpu_s() if self._spinners else 0.0)]
+        return [*samples, self._host_meter.sample(*(self._spinners.cpu_s() if self._spinners else ()))]
 
     def lost_components(self) -> Sequence[str]:
         """Return a sentence for each component that died or restarted since ``up``."""

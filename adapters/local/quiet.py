@@ -35,10 +35,10 @@ class Spinners:
         self.program: Guarded = start(Command("idle spinners", argv, directory), cookie)
         self._meter = ComponentMeter("idle_spinners", guards=(self.program.guard_pid,))
 
-    def cpu_s(self) -> float:
-        """Return the CPU seconds all spinners have used."""
+    def cpu_s(self) -> tuple[float, float]:
+        """Return the CPU seconds all spinners have used: in user mode and in the kernel."""
         sample = self._meter.sample()
-        return sample.cpu_user_s + sample.cpu_system_s if sample else 0.0
+        return (sample.cpu_user_s, sample.cpu_system_s) if sample else (0.0, 0.0)
 
     def stop(self) -> None:
         """End them all."""

@@ -8,6 +8,7 @@ import signal
 import sys
 
 PR_SET_PDEATHSIG = 1
+_TURNS = 1000  # some 20 us: the longest a woken process waits; yielding all the time would be 90 % system time
 
 
 def main(cpus: list[int]) -> None:
@@ -27,8 +28,13 @@ def _spin(cpu: int) -> None:
     os.sched_setaffinity(0, {cpu})
     os.nice(19)  # so that the kernel books the time as "nice", where the host's meter takes it out again
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    turns = range(_TURNS)
     while True:
-        pass
+        for _ in turns:
+            pass
+        # Into the kernel and out again: where wake-ups pre-empt lazily, it is here that the core is given away. A
+        # loop without it held woken proxies until the next tick: p99 4 ms at 250 Hz, against 1.0-1.4 ms with it.
+        os.sched_yield()
 
 
 if __name__ == "__main__":

@@ -167,10 +167,12 @@ def test_a_process_that_is_gone_gives_no_reading() -> None:
 
 def test_the_host_is_counted_without_our_own_spinners() -> None:
     times = read_host_times()
-    all_ours = HostMeter().sample(spinner_cpu_s=times.nice_s + 1e6)
-    none_ours = HostMeter().sample(spinner_cpu_s=0.0)
+    all_ours = HostMeter().sample(spinner_user_s=times.nice_s + 1e6)
+    none_ours = HostMeter().sample()
     assert none_ours.cpu_user_s - all_ours.cpu_user_s == pytest.approx(times.nice_s, abs=1.0)
     assert all_ours.cpu_user_s >= times.user_s
+    busy = HostMeter().sample(spinner_system_s=5.0)
+    assert none_ours.cpu_system_s - busy.cpu_system_s == pytest.approx(5.0, abs=1.0)
     assert none_ours.steal_s is not None
     assert none_ours.threads is None
     assert none_ours.memory_bytes is not None
@@ -178,8 +180,8 @@ def test_the_host_is_counted_without_our_own_spinners() -> None:
 
 def test_the_host_never_goes_back_when_clocks_of_spinners_and_ticks_differ() -> None:
     meter = HostMeter()
-    first = meter.sample(spinner_cpu_s=0.0)
-    assert meter.sample(spinner_cpu_s=3600.0).cpu_user_s >= first.cpu_user_s
+    first = meter.sample()
+    assert meter.sample(spinner_user_s=3600.0, spinner_system_s=3600.0).cpu_user_s >= first.cpu_user_s
 
 
 def test_neither_part_goes_back_when_the_kernels_split_wanders(monkeypatch: pytest.MonkeyPatch) -> None:

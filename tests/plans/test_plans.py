@@ -87,7 +87,7 @@ def test_the_quickstart_fits_into_a_demo(planner: Planner) -> None:
         "haproxy-1.40.0",
     ]
     assert check.trials == 30
-    assert check.estimate_s < 7 * 60  # with the first install (about 2.5 min) below 10 min
+    assert check.estimate_s <= 7 * 60  # with the first install (about 2.5 min) below 10 min
 
 
 def applications() -> list[tuple[str, ...]]:

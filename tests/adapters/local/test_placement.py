@@ -18,11 +18,17 @@ def test_enough_cores_are_parted_without_overlap_and_without_rest(cpus: set[int]
     assert len(parted.proxies) >= 2
 
 
-@pytest.mark.parametrize("cores", range(1, CORES_TO_PART))
-def test_few_cores_are_shared(cores: int) -> None:
-    parted = place(range(cores))
+def test_a_single_core_is_shared_by_all() -> None:
+    parted = place([3])
     assert parted.is_shared
     assert (parted.load, parted.proxies, parted.app) == ((), (), ())
+
+
+@pytest.mark.parametrize(("cores", "rest"), [(2, (1,)), (3, (1, 2))])
+def test_with_few_cores_the_load_generator_has_one_of_its_own(cores: int, rest: tuple[int, ...]) -> None:
+    parted = place(range(cores))
+    assert parted.is_shared, "proxies and application still compete"
+    assert (parted.load, parted.proxies, parted.app) == ((0,), rest, rest)
 
 
 def test_hardware_threads_of_one_core_stay_with_one_party() -> None:

@@ -28,16 +28,15 @@ class LoadRun:
 
     Args:
         draft: the trial's order with what is known by now; the final one is given to ``go``.
-        bind_host: address the load workers reach this host by.
+        master: HOST:PORT where it listens for load workers.
         directory: where the master leaves its results.
     """
 
-    def __init__(self, draft: LoadOrder, directory: Path, bind_host: str = "127.0.0.1") -> None:
+    def __init__(self, draft: LoadOrder, master: str, directory: Path) -> None:
         self._directory = directory
         directory.mkdir(parents=True)
-        self.master = f"{bind_host}:{_free_port(bind_host)}"
         self._log = (directory / "master.log").open("wb")
-        self._process = start_master(draft, self.master, directory, stderr=self._log)
+        self._process = start_master(draft, master, directory, stderr=self._log)
         self._lines: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         threading.Thread(target=self._read, name="load-events", daemon=True).start()
 
@@ -117,8 +116,8 @@ class LoadRun:
             self._process.stdin.flush()
 
 
-def _free_port(host: str) -> int:
+def free_address(host: str = "127.0.0.1") -> str:
+    """Return HOST:PORT nobody listens on now; ``host`` is how load workers reach this machine."""
     with socket.socket() as probe:
         probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+        return f"{host}:{probe.getsockname()[1]}"

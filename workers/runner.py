@@ -18,7 +18,7 @@ from adapters.contract import Endpoint, Environment, EnvironmentOrder
 from meshgauge.errors import ConfigurationError, EnvironmentUpError, MeshgaugeError, UnsupportedError
 from workers import places, spool
 from workers.load.order import LoadOrder
-from workers.load_run import LoadRun
+from workers.load_run import LoadRun, free_address
 from workers.measure import TrialMeasurement, draft_order, final_order
 from workers.work import EventStream, TrialOrder, WorkOrder, environment_and_loads
 
@@ -95,9 +95,10 @@ class Runner:
         load = self._loads[trial.load]
         draft = draft_order(trial.trial_id, self._key, load, self._order.seed, self._order.load_engine)
         directory = spool.trial_directory(self._directory, trial.trial_id) / spool.LOAD_FOLDER
-        self._next = (LoadRun(draft, directory), draft)
-        master = self._next[0].master
-        self._events.send("load_wanted", trial_id=trial.trial_id, master=master, load_workers=load.load_workers)
+        master = free_address() if at else self._order.first_master
+        self._next = (LoadRun(draft, master, directory), draft)
+        if at:  # the watcher has asked for the first trial's load workers already
+            self._events.send("load_wanted", trial_id=trial.trial_id, master=master, load_workers=load.load_workers)
 
     def _drop_load(self) -> None:
         if self._next is not None:

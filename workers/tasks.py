@@ -14,7 +14,7 @@ from meshgauge.errors import ConfigurationError, MeshgaugeError, ServiceUnavaila
 from meshgauge.settings import Settings
 from meshgauge.store import leases, runs, work
 from meshgauge.store.database import connect, transaction
-from workers import clean, drive, places, spool
+from workers import clean, drive, load_run, places, spool
 from workers.watch import Announce, Watcher
 from workers.work import TrialOrder, WorkOrder
 
@@ -108,6 +108,7 @@ def _order(settings: Settings, engine: sa.Engine, claim: Claim) -> WorkOrder:
         directory=str(directory),
         runtime_dir=str(places.runtime_directory(cookie_site, claim.epoch)),
         cache_dir=str(places.cache_directory(settings)),
+        first_master=load_run.free_address(),
         load_engine=settings.load_engine,
         quiet_host=settings.quiet_host == "auto",
         tuning=claimed.tuning,

@@ -29,7 +29,7 @@ from meshgauge.store import artefacts, leases, load_jobs, progress, results
 from meshgauge.store.database import transaction
 from workers import guard, spool
 from workers.cancel import CancelListener
-from workers.work import ORDER_FILE, WorkOrder
+from workers.work import ORDER_FILE, WorkOrder, environment_and_loads
 
 log = structlog.get_logger()
 
@@ -84,6 +84,7 @@ class Watcher:
         """
         log_path = self._directory / "runner.log"
         try:
+            self._ask_for_first_load_workers()
             self._see_through(log_path)
         except SystemExit:
             self._interrupted = True
@@ -94,6 +95,12 @@ class Watcher:
         if self._interrupted:
             raise SystemExit
         return not self._fenced
+
+    def _ask_for_first_load_workers(self) -> None:
+        first = self._order.trials[0]
+        _, loads = environment_and_loads(self._order)
+        self._on_load_wanted(first.trial_id, self._order.first_master, loads[first.load].load_workers)
+        self._deliver()
 
     def _see_through(self, log_path: Path) -> None:
         """Start the runner, watch it to its end, and read what it said last."""

@@ -33,6 +33,8 @@ class WorkOrder:
     Attributes:
         directory: of this attempt alone; the runner leaves each trial's results in a folder of its own below.
         runtime_dir: private and short-lived, for the environment's own files and sockets.
+        first_master: HOST:PORT of the first trial's Locust master; load workers are asked to join it before the runner
+            has even started, because their start takes as long as the environment's.
         tuning: as chosen by the run's first environment; None: calibrate.
     """
 
@@ -49,6 +51,7 @@ class WorkOrder:
     directory: str
     runtime_dir: str
     cache_dir: str
+    first_master: str
     load_engine: str
     quiet_host: bool
     tuning: Mapping[str, Any] | None = field(default=None)

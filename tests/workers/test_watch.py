@@ -35,7 +35,7 @@ def order(site_claim: Claim, tmp_path: Path) -> WorkOrder:
     """An order that is never carried out."""
     directory = spool.attempt_directory(tmp_path / "spool", site_claim)
     return WorkOrder(
-        str(site_claim.environment_id), 1, "here.0", 1, site_claim.key, "", {}, {}, 1, (), str(directory), "", "",
+        str(site_claim.environment_id), 1, "here.0", 1, site_claim.key, "", {}, {}, 1, (), str(directory), "", "", "",
         "auto", quiet_host=False,
     )  # fmt: skip
 

@@ -57,7 +57,11 @@ def test_a_closed_engine_leaves_nothing_behind(
     use(5)
     files, threads, resident = _open_files(), len(list(Path("/proc/self/task").iterdir())), _resident_bytes()
     use(40)
-    assert _open_files() == files
-    assert len(list(Path("/proc/self/task").iterdir())) == threads
+    assert _open_files() <= files
+    # A thread that was joined may show for another moment, in the first count as well as in the last.
+    deadline = time.monotonic() + 5.0
+    while len(list(Path("/proc/self/task").iterdir())) > threads and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(list(Path("/proc/self/task").iterdir())) <= threads
     # One leaked engine would leave at least a histogram page for every clock, its connections and its ring.
     assert _resident_bytes() - resident < 40 * 64 * 1024

@@ -9,9 +9,8 @@ from functools import partial
 import sqlalchemy as sa
 import structlog
 
-from adapters import registry
 from coordinator import schedules
-from coordinator.planner import Planner
+from coordinator.planner import Planner, installed_planner
 from coordinator.submission import Announce
 from meshgauge import queue
 from meshgauge.errors import ConfigurationError, MeshgaugeError, ServiceUnavailableError
@@ -72,7 +71,7 @@ def main() -> None:
     configure_logging(settings.log_level)
     engine = connect(settings.database_url.get_secret_value(), pool_size=1)
     app = queue.create_celery(settings.broker_url.get_secret_value())
-    planner = Planner(settings, partial(registry.provider, cache_dir=settings.data_dir / "cache"))
+    planner = installed_planner(settings)
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 import time
 import uuid
@@ -17,6 +16,7 @@ from meshgauge.settings import Settings
 from meshgauge.store import load_jobs
 from meshgauge.store.database import transaction
 from workers import guard, places
+from workers.load.launch import worker_argv
 from workers.watch import margin_s
 
 log = structlog.get_logger()
@@ -43,7 +43,7 @@ def drive(settings: Settings, engine: sa.Engine, job_id: str, worker: str) -> No
 
 def _see_through(settings: Settings, engine: sa.Engine, job: load_jobs.LoadJob, log_file: IO[bytes]) -> str | None:
     """Run the load worker for as long as it is wanted; return why it failed, if it did."""
-    argv = [sys.executable, "-m", "workers.load.worker", "--master", job.master]
+    argv = worker_argv(job.master)
     cookies = {"MESHGAUGE_SITE": places.cookie_site(settings, job.site), "MESHGAUGE_EPOCH": str(job.epoch)}
     life_s = settings.lease_s - margin_s(settings.lease_s)
     asked_at = time.monotonic()

@@ -109,6 +109,7 @@ class Environment(Protocol):
 
         Raises:
             EnvironmentUpError: a component did not come up; names it, with the end of its log.
+            ConfigurationError: what the plan names is not on this host: trying again cannot help.
             UnsupportedError: the mesh cannot do what the profile asks.
         """
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
+from collections.abc import Callable
 from functools import partial
 
 import sqlalchemy as sa
 import structlog
 
 from coordinator import schedules
-from coordinator.planner import Planner, installed_planner
+from coordinator.planner import installed_planner
 from coordinator.submission import Announce
 from meshgauge import queue
 from meshgauge.errors import ConfigurationError, MeshgaugeError, ServiceUnavailableError
@@ -24,7 +26,7 @@ log = structlog.get_logger()
 _TASK_OF = {"work": queue.WORK, "clean": queue.CLEAN}
 
 
-def tick(engine: sa.Engine, planner: Planner, announce: Announce) -> None:
+def tick(engine: sa.Engine, settings: Settings, announce: Announce) -> None:
     """Do one round. Any number of reconcilers may tick at once: one does the work, the others return.
 
     Args:
@@ -38,14 +40,13 @@ def tick(engine: sa.Engine, planner: Planner, announce: Announce) -> None:
             sa.text("SELECT pg_try_advisory_xact_lock(hashtext('meshgauge.reconciler'))")
         ).scalar_one():
             return
-        announcements = _move_on(connection, planner.settings)
+        announcements = _move_on(connection, settings)
     for task, row in announcements:
         try:
             announce(task, row)
         except ServiceUnavailableError as error:
             log.warning("not_announced", task=task, row=row, reason=str(error))
             break
-    schedules.fire_due(engine, planner.settings, planner, announce)
 
 
 def _move_on(connection: sa.Connection, settings: Settings) -> list[tuple[str, str]]:
@@ -63,25 +64,43 @@ def _move_on(connection: sa.Connection, settings: Settings) -> list[tuple[str, s
     return [(_TASK_OF[what], site) for site, what in sites] + [(queue.DRIVE, str(job)) for job in jobs]
 
 
-def main() -> None:
-    """Tick until asked to stop; outlive any server that is away."""
+def repeat(stopped: threading.Event, period_s: float, what: str, do: Callable[[], object]) -> None:
+    """Call ``do`` until ``stopped``, and outlive whatever it raises on purpose; any other error stops everybody."""
+    try:
+        while not stopped.is_set():
+            try:
+                do()
+            except MeshgaugeError as error:
+                log.error(f"{what}_failed", reason=str(error))  # noqa: TRY400 - a sentence of ours; it is tried again
+            stopped.wait(period_s)
+    finally:
+        stopped.set()
+
+
+def main() -> int:
+    """Tick, and fire schedules, until asked to stop; return the exit code."""
     settings = Settings()
     if settings.broker_url is None or settings.database_url is None:
         raise ConfigurationError("the reconciler needs MESHGAUGE_DATABASE_URL and MESHGAUGE_BROKER_URL")
     configure_logging(settings.log_level)
-    engine = connect(settings.database_url.get_secret_value(), pool_size=1)
+    engine = connect(settings.database_url.get_secret_value(), pool_size=2)
     app = queue.create_celery(settings.broker_url.get_secret_value())
     planner = installed_planner(settings)
-    stopped = threading.Event()
+    announce = partial(queue.announce, app)
+    stopped, asked = threading.Event(), threading.Event()
+
+    def stop(_number: int, _frame: object) -> None:
+        asked.set()
+        stopped.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
-    while not stopped.is_set():
-        try:
-            tick(engine, planner, partial(queue.announce, app))
-        except MeshgaugeError as error:
-            log.error("tick_failed", reason=str(error))  # noqa: TRY400 - a sentence of ours; the next tick tries again
-        stopped.wait(settings.tick_s)
+        signal.signal(number, stop)
+    # Apart from the tick: resolving versions asks a package index, and a slow one must not hold up leases.
+    fire = partial(schedules.fire_due, engine, settings, planner, announce)
+    threading.Thread(target=repeat, args=(stopped, settings.tick_s, "schedules", fire), daemon=True).start()
+    repeat(stopped, settings.tick_s, "tick", partial(tick, engine, settings, announce))
+    return 0 if asked.is_set() else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -5,7 +5,7 @@
     |-- UnknownNameError         pick one of the known names (adapter, provider, profile, run ...)
     |-- UnsupportedError         the mesh cannot do that: exclude the cell
     |-- ConflictError            the state moved on: read it again
-    |-- ConfigurationError       correct a setting of this installation
+    |-- ConfigurationError       correct a setting, or a path of the plan
     |-- EnvironmentUpError       the environment did not come up: look at the named log
     |-- TreatmentError           traffic did not take the path it should: the trial is invalid
     |-- MeasurementError         the trial produced no usable numbers

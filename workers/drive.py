@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 import uuid
@@ -16,7 +15,7 @@ from meshgauge.settings import Settings
 from meshgauge.store import load_jobs
 from meshgauge.store.database import transaction
 from workers import guard, places
-from workers.load.launch import worker_argv
+from workers.load.launch import load_environment, worker_argv
 from workers.watch import margin_s
 
 log = structlog.get_logger()
@@ -47,7 +46,7 @@ def _see_through(settings: Settings, engine: sa.Engine, job: load_jobs.LoadJob, 
     cookies = {"MESHGAUGE_SITE": places.cookie_site(settings, job.site), "MESHGAUGE_EPOCH": str(job.epoch)}
     life_s = settings.lease_s - margin_s(settings.lease_s)
     asked_at = time.monotonic()
-    process = guard.start_guarded(argv, asked_at + life_s, {**os.environ, **cookies}, log_file)
+    process = guard.start_guarded(argv, asked_at + life_s, {**load_environment(), **cookies}, log_file)
     wanted: bool | None = True
     try:
         while process.poll() is None and wanted is not False:

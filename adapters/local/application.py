@@ -13,7 +13,7 @@ from adapters.local import probes, wheels
 from adapters.local.cookie import Cookie
 from adapters.local.launching import Launched, launch
 from adapters.local.processes import Command
-from meshgauge.errors import EnvironmentUpError, UnsupportedError
+from meshgauge.errors import ConfigurationError, UnsupportedError
 from meshgauge.matrix import EnvironmentKey
 from meshgauge.plan import CommandVersion
 from meshgauge.plan import Workload as WorkloadSpec
@@ -43,6 +43,7 @@ def start_application(order: ApplicationOrder) -> Launched:
 
     Raises:
         EnvironmentUpError: it does not come up; carries the end of its log.
+        ConfigurationError: its program, folder or reply size is not there.
         UnsupportedError: the workload asks for what the built-in application does not do.
     """
     if order.key.workload.command is None:
@@ -78,7 +79,7 @@ def _start_command(order: ApplicationOrder, version: CommandVersion) -> Launched
     spec = order.key.workload.spec
     working_directory = Path(version.working_directory) if version.working_directory else None
     if working_directory is not None and not working_directory.is_dir():
-        raise EnvironmentUpError(
+        raise ConfigurationError(
             f"app {order.key.workload.label}: working_directory {working_directory} does not exist"
         )
 
@@ -109,7 +110,7 @@ def _launch(
 
 def _filled_in(argv: tuple[str, ...], port: int, spec: WorkloadSpec) -> tuple[str, ...]:
     if spec.reply_bytes is None and any("{reply_bytes}" in part for part in argv):
-        raise EnvironmentUpError(f"workload {spec.name}: its command asks for {{reply_bytes}}: give reply_bytes")
+        raise ConfigurationError(f"workload {spec.name}: its command asks for {{reply_bytes}}: give reply_bytes")
     size = str(spec.reply_bytes)
     return tuple(part.replace("{port}", str(port)).replace("{reply_bytes}", size) for part in argv)
 
@@ -120,7 +121,7 @@ def _executable(name: str, working_directory: Path, version: CommandVersion) -> 
     found = shutil.which(str(working_directory / name) if "/" in name else name, path=path)
     if found is None:
         looked_in = working_directory if "/" in name else path
-        raise EnvironmentUpError(f"app version {version.version}: no executable {name!r} (looked in {looked_in})")
+        raise ConfigurationError(f"app version {version.version}: no executable {name!r} (looked in {looked_in})")
     return str(Path(found).absolute())
 
 

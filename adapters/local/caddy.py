@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from adapters.local import admin, golang, parity
+from adapters.local.programs import version_of
 from adapters.local.proxy import HopOrder, Identity, Launch, ProxyCounters, Stage
-from meshgauge.errors import EnvironmentUpError
 from meshgauge.matrix import Role
 from meshgauge.plan import Placement, Profile
 
@@ -40,11 +38,7 @@ class Caddy:
 
     def version(self, binary: Path) -> str:
         """Return the version ``caddy version`` prints."""
-        done = subprocess.run([binary, "version"], capture_output=True, text=True, timeout=30, check=False)
-        match = re.match(r"v?(\d+\.\d+\.\S+)", done.stdout)
-        if done.returncode or match is None:
-            raise EnvironmentUpError(f"caddy: {binary} version gave none: {(done.stdout + done.stderr)[:300]}")
-        return match[1]
+        return version_of(self.name, binary, "version", r"^v?(\d+\.\d+\.\S+)")
 
     def unsupported(self, profile: Profile, placement: Placement) -> str | None:
         """Return why not, or None."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +11,10 @@ from typing import Any
 from adapters.contract import Endpoint
 from adapters.local import admin, parity
 from adapters.local.procfs import thread_ids, thread_name
+from adapters.local.programs import version_of
 from adapters.local.proxy import HopOrder, Identity, Launch, ProxyCounters, Stage
 from adapters.local.wheels import matching
-from meshgauge.errors import EnvironmentUpError, MeasurementError
+from meshgauge.errors import MeasurementError
 from meshgauge.matrix import Role
 from meshgauge.plan import Placement, Profile
 
@@ -59,12 +58,7 @@ class Envoy:
 
     def version(self, binary: Path) -> str:
         """Return the version ``envoy --version`` prints: <commit>/<version>/<state>/<build>/<tls library>."""
-        done = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=20, check=False)
-        match = re.search(r"version: [0-9a-f]+/([^/]+)/", done.stdout)
-        if done.returncode or match is None:
-            said = (done.stderr or done.stdout)[-300:]
-            raise EnvironmentUpError(f"envoy: {binary} --version gave no version: {said}")
-        return match[1]
+        return version_of(self.name, binary, "--version", r"version: [0-9a-f]+/([^/]+)/")
 
     def unsupported(self, profile: Profile, placement: Placement) -> str | None:
         """Return why not: nothing is missing but a peer for TLS outside a pair."""

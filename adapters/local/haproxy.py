@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import re
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from adapters.local import admin, parity, procfs
+from adapters.local.programs import version_of
 from adapters.local.proxy import HopOrder, Identity, Launch, ProxyCounters, Stage
-from meshgauge.errors import EnvironmentUpError, MeasurementError
+from meshgauge.errors import MeasurementError
 from meshgauge.matrix import Role
 from meshgauge.plan import Placement, Profile
 
@@ -41,13 +40,7 @@ class Haproxy:
 
     def version(self, binary: Path) -> str:
         """Return the version ``haproxy -v`` prints."""
-        done = subprocess.run(
-            [binary, "-v"], capture_output=True, text=True, timeout=10, check=False, env=dict(self.env(binary))
-        )
-        match = re.search(r"version (\d+\.\d+[^\s-]*)", done.stdout)
-        if done.returncode or match is None:
-            raise EnvironmentUpError(f"haproxy: {binary} -v gave no version: {(done.stdout + done.stderr)[:300]}")
-        return match[1]
+        return version_of(self.name, binary, "-v", r"version (\d+\.\d+[^\s-]*)", self.env(binary))
 
     def unsupported(self, profile: Profile, placement: Placement) -> str | None:
         """Return why not, or None."""

@@ -13,7 +13,7 @@ from adapters.local.cookie import Cookie
 from adapters.local.launching import Launched, launch
 from adapters.local.processes import Command
 from adapters.local.proxy import HopOrder, Identity, LocalProxy
-from meshgauge.errors import EnvironmentUpError, UnsupportedError
+from meshgauge.errors import ConfigurationError, UnsupportedError
 from meshgauge.matrix import Hop, MeshArm, Role
 from meshgauge.plan import Profile
 
@@ -74,7 +74,7 @@ def install(mesh: MeshArm, find_proxy: FindProxy, cache_dir: Path) -> list[Insta
     """Return every hop's data plane, its binary installed or found where the plan says.
 
     Raises:
-        EnvironmentUpError: the binary of the plan is missing or not executable.
+        ConfigurationError: the binary of the plan is missing, not executable, or of something else.
     """
     found = []
     for hop in mesh.hops:
@@ -89,9 +89,9 @@ def install(mesh: MeshArm, find_proxy: FindProxy, cache_dir: Path) -> list[Insta
 
 def _given_binary(adapter: str, binary: Path) -> Path:
     if not binary.is_file():
-        raise EnvironmentUpError(f"{adapter}: binary {binary} does not exist on this host; correct the plan's binary")
+        raise ConfigurationError(f"{adapter}: binary {binary} does not exist on this host; correct the plan's binary")
     if not binary.stat().st_mode & 0o111:
-        raise EnvironmentUpError(f"{adapter}: binary {binary} is not executable; chmod +x it")
+        raise ConfigurationError(f"{adapter}: binary {binary} is not executable; chmod +x it")
     return binary.absolute()
 
 

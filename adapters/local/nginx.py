@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import platform
-import re
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from adapters.local import admin, parity, procfs
+from adapters.local.programs import version_of
 from adapters.local.proxy import HopOrder, Identity, Launch, ProxyCounters, Stage
 from meshgauge.errors import EnvironmentUpError, MeasurementError
 from meshgauge.matrix import Role
@@ -48,11 +47,7 @@ class Nginx:
 
     def version(self, binary: Path) -> str:
         """Return the version ``nginx -v`` prints on standard error."""
-        done = subprocess.run([binary, "-v"], capture_output=True, text=True, timeout=10, check=False)
-        match = re.search(r"nginx/(\S+)", done.stderr)
-        if done.returncode or match is None:
-            raise EnvironmentUpError(f"nginx: {binary} -v gave no version: {done.stderr.strip()[:300]}")
-        return match[1]
+        return version_of(self.name, binary, "-v", r"nginx/(\S+)")
 
     def unsupported(self, profile: Profile, placement: Placement) -> str | None:
         """Return why not: metrics need a module this binary is built without."""

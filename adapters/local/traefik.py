@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from adapters.local import admin, golang, parity
+from adapters.local.programs import version_of
 from adapters.local.proxy import HopOrder, Launch, ProxyCounters, Stage
-from meshgauge.errors import EnvironmentUpError
 from meshgauge.matrix import Role
 from meshgauge.plan import Placement, Profile
 
@@ -42,11 +40,7 @@ class Traefik:
 
     def version(self, binary: Path) -> str:
         """Return the version ``traefik version`` prints."""
-        done = subprocess.run([binary, "version"], capture_output=True, text=True, timeout=30, check=False)
-        match = re.search(r"^Version:\s+v?(\S+)", done.stdout, re.MULTILINE)
-        if done.returncode or match is None:
-            raise EnvironmentUpError(f"traefik: {binary} version gave none: {(done.stdout + done.stderr)[:300]}")
-        return match[1]
+        return version_of(self.name, binary, "version", r"^Version:\s+v?(\S+)")
 
     def unsupported(self, profile: Profile, placement: Placement) -> str | None:
         """Return why not: Traefik has no middleware that adds a request id."""

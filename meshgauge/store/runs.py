@@ -290,16 +290,38 @@ def _sentence(connection: sa.Connection, run_id: uuid.UUID, counts: Mapping[str,
     sentence = f"{', '.join(parts) or 'no'} trials"
     if cancelled_by:
         sentence += f"; cancelled by {cancelled_by}"
-    reasons = connection.execute(
-        sa.select(schema.trial.c.reason, sa.func.count())
-        .where(schema.trial.c.run_id == run_id, schema.trial.c.state.in_(("failed", "invalid")))
-        .group_by(schema.trial.c.reason)
-        .order_by(sa.func.count().desc())
-        .limit(3)
-    ).all()
-    for reason, number in reasons:
+    spoilt = ", ".join(f"{gate} {number}x" for gate, number in _invalid_gates(connection, run_id))
+    if spoilt:
+        sentence += f"; invalid by {spoilt}"
+    for reason, number in _other_reasons(connection, run_id):
         sentence += f"; {number}x {reason}"
     return sentence
+
+
+_OF_FINAL_ATTEMPT = (schema.gate.c.trial_id == schema.trial.c.id) & (schema.gate.c.attempt == schema.trial.c.attempt)
+
+
+def _invalid_gates(connection: sa.Connection, run_id: uuid.UUID) -> Sequence[sa.Row[Any]]:
+    """Return each gate that made trials of the run invalid, with their number, most first."""
+    return connection.execute(
+        sa.select(schema.gate.c.gate, sa.func.count())
+        .join(schema.trial, _OF_FINAL_ATTEMPT)
+        .where(schema.trial.c.run_id == run_id, schema.trial.c.state == "invalid", schema.gate.c.status == "invalid")
+        .group_by(schema.gate.c.gate)
+        .order_by(sa.func.count().desc(), schema.gate.c.gate)
+    ).all()
+
+
+def _other_reasons(connection: sa.Connection, run_id: uuid.UUID) -> Sequence[sa.Row[Any]]:
+    """Return the three commonest reasons of trials that failed, or were invalid without a gate's answer."""
+    judged = sa.exists().where(_OF_FINAL_ATTEMPT, schema.gate.c.status == "invalid")
+    return connection.execute(
+        sa.select(schema.trial.c.reason, sa.func.count())
+        .where(schema.trial.c.run_id == run_id, schema.trial.c.state.in_(("failed", "invalid")), ~judged)
+        .group_by(schema.trial.c.reason)
+        .order_by(sa.func.count().desc(), schema.trial.c.reason)
+        .limit(3)
+    ).all()
 
 
 def advance(connection: sa.Connection, run_id: uuid.UUID) -> None:

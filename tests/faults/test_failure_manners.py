@@ -23,6 +23,8 @@ def test_a_mesh_that_does_not_come_up_fails_alone_and_says_why(watched: LiveInst
     assert "/bin/false" in broken.reason
     assert broken.reason in row.reason
     assert len(broken.reason.splitlines()) == 1
+    tried = [attempt for attempt in watched.attempts(run_id) if "/bin/false" in (attempt.reason or "")]
+    assert len(tried) == 1, "trying again cannot help"
     watched.assert_sound(run_id)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from adapters.contract import Endpoint
-from meshgauge.errors import EnvironmentUpError, UnsupportedError
+from meshgauge.errors import ConfigurationError, EnvironmentUpError, UnsupportedError
 from meshgauge.matrix import MeshArm
 from meshgauge.plan import CommandVersion
 
@@ -117,13 +117,13 @@ def test_a_program_that_is_not_there_is_named(
     command: tuple[str, ...], directory: str | None, reason: str, arm: Callable[..., MeshArm], orders: Any
 ) -> None:
     version = CommandVersion(version="1", command=command, working_directory=directory)
-    with pytest.raises(EnvironmentUpError, match=reason):
+    with pytest.raises(ConfigurationError, match=reason):
         orders.open(orders.key(arm(), command=version)).up(lambda _: None)
 
 
 def test_a_command_that_wants_a_size_needs_one(arm: Callable[..., MeshArm], orders: Any) -> None:
     version = CommandVersion(version="1", command=("/bin/sleep", "{reply_bytes}"))
-    with pytest.raises(EnvironmentUpError, match="give reply_bytes"):
+    with pytest.raises(ConfigurationError, match="give reply_bytes"):
         orders.open(orders.key(arm(), command=version, reply_bytes=None)).up(lambda _: None)
 
 

@@ -59,7 +59,7 @@ def test_a_binary_of_the_plan_that_is_missing_or_unusable_is_named(
     broken.write_text("#!/bin/sh\necho no such library >&2\nexit 127\n")
     broken.chmod(0o755)
     for binary, reason in ((missing, "does not exist"), (plain, "is not executable"), (broken, "no such library")):
-        with pytest.raises(EnvironmentUpError, match=reason) as caught:
+        with pytest.raises(ConfigurationError, match=reason) as caught:
             orders.open(orders.key(arm("envoy", binary=str(binary)))).up(lambda _: None)
         assert str(binary) in str(caught.value)
 

@@ -108,6 +108,41 @@ def test_a_run_without_any_measured_trial_has_failed(engine: sa.Engine, run_id: 
     assert (row.state, row.reason) == ("failed", "12 failed trials; 12x no such binary")
 
 
+def test_the_closing_sentence_counts_invalid_trials_by_gate(
+    engine: sa.Engine, run_id: uuid.UUID, claim_one: Claims
+) -> None:
+    claim = claim_one()
+    assert claim
+    with transaction(engine) as connection:
+        end_attempt(connection, claim, "done", None, {}, retry=False, max_attempts=3)
+        connection.execute(sa.text("UPDATE environment SET state = 'done'"))
+        connection.execute(sa.text("UPDATE run SET extra_blocks = 1"))
+        connection.execute(sa.text("UPDATE trial SET state = 'invalid', attempt = 2, reason = 'drift: 11.2 %'"))
+        ids = connection.execute(sa.text("SELECT id FROM trial ORDER BY id")).scalars().all()
+        gates = [(ids[0], 2, "drift"), (ids[1], 2, "drift"), (ids[1], 2, "growth"), (ids[2], 1, "errors")]
+        for trial_id, attempt, gate in gates:
+            connection.execute(
+                sa.text(
+                    "INSERT INTO trial_attempt (trial_id, attempt, epoch) VALUES (:id, :attempt, 1)"
+                    " ON CONFLICT DO NOTHING"
+                ),
+                {"id": trial_id, "attempt": attempt},
+            )
+            connection.execute(
+                sa.text(
+                    "INSERT INTO gate (trial_id, attempt, gate, status, spoils, unit, message)"
+                    " VALUES (:id, :attempt, :gate, 'invalid', '{latency}', '%', 'too much')"
+                ),
+                {"id": trial_id, "attempt": attempt, "gate": gate},
+            )
+        connection.execute(sa.text("UPDATE trial SET reason = 'no reply' WHERE id = :id"), {"id": ids[2]})
+        runs.advance(connection, run_id)
+        reason = runs.get(connection, run_id).reason
+    assert reason is not None
+    assert "; invalid by drift 2x, growth 1x; " in reason, "of the final attempt only"
+    assert "1x no reply" in reason
+
+
 def test_an_unknown_run_is_named(engine: sa.Engine) -> None:
     with pytest.raises(UnknownNameError, match="unknown run"), transaction(engine) as connection:
         runs.get(connection, uuid.uuid4())

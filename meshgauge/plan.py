@@ -258,6 +258,37 @@ class Margins(Strict):
     errors_points: float = Field(default=0.1, gt=0, lt=100)
 
 
+# Readings that a threshold may bound; what each means is said in reports.metrics.
+MetricName = Literal[
+    "p50", "p90", "p99", "p999", "cpu", "cpu_data_plane", "cpu_control_plane", "cpu_host", "memory_data_plane",
+    "achieved_rps", "errors"
+]  # fmt: skip
+
+
+class Threshold(Strict):
+    """A bound that ``meshgauge gate`` holds a run against: on a level, or on a worsening against another arm."""
+
+    name: Name | None = Field(default=None, description="made from metric and bound by default")
+    metric: MetricName
+    where: Rule | None = Field(default=None, description="only these cells; by default every cell but the baseline's")
+    at_most: float | None = Field(default=None, description="highest level allowed, in the metric's unit (ms, MiB ...)")
+    at_least: float | None = Field(default=None, description="lowest level allowed, in the metric's unit")
+    worse_by_at_most: float | None = Field(
+        default=None,
+        ge=0,
+        description="largest worsening allowed against the other arm: per cent, or points for errors",
+    )
+    against: Literal["baseline", "release", "application"] = Field(
+        default="release", description="worse_by_at_most: than no mesh, the older release, or the older application"
+    )
+
+    @model_validator(mode="after")
+    def _has_one_bound(self) -> Self:
+        if sum(bound is not None for bound in (self.at_most, self.at_least, self.worse_by_at_most)) != 1:
+            raise ValueError("give exactly one of at_most, at_least, worse_by_at_most")
+        return self
+
+
 class Schedule(Strict):
     """When the plan fires by itself."""
 
@@ -289,6 +320,13 @@ class Plan(Strict):
     baseline: str = Field(default="none", description="label of the mesh that others are compared with")
     aa_arm: bool = Field(default=False, description="run the baseline a second time under another label")
     margins: Margins = Margins()
+    sequential: bool = Field(
+        default=False, description="look after 6, 10, 15 and 20 valid blocks and stop when all is decided; blocks: 20"
+    )
+    thresholds: tuple[Threshold, ...] = Field(default=(), description="what `meshgauge gate` holds the run against")
+    confirm_blocks: int = Field(
+        default=10, ge=0, le=1000, description="fresh blocks that confirm what a gate's first run found; 0: none"
+    )
     schedule: Schedule | None = None
 
     @model_validator(mode="after")

@@ -24,7 +24,9 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP, UUID
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
+
+from meshgauge.store.columns import instant, now, state_of
 
 metadata = MetaData(
     naming_convention={
@@ -36,28 +38,13 @@ metadata = MetaData(
     }
 )
 
-_Instant = TIMESTAMP(timezone=True)
-
-
-def _now(name: str) -> Column[Any]:
-    return Column(name, _Instant, nullable=False, server_default=func.now())
-
-
-def _state(name: str, *states: str, default: str) -> tuple[Column[str], CheckConstraint]:
-    allowed = ", ".join(f"'{state}'" for state in states)
-    return (
-        Column(name, Text, nullable=False, server_default=default),
-        CheckConstraint(f"{name} IN ({allowed})", name=name),
-    )
-
-
 plan = Table(
     "plan",
     metadata,
     Column("sha256", Text, primary_key=True),
     Column("name", Text, nullable=False),
     Column("body", Text, nullable=False),  # verbatim, as submitted
-    _now("created_at"),
+    now("created_at"),
 )
 
 run = Table(
@@ -72,19 +59,21 @@ run = Table(
     Column("seed", BigInteger, nullable=False),
     Column("blocks", Integer, nullable=False),
     Column("extra_blocks", Integer, nullable=False, server_default="0"),
-    *_state("state", "queued", "running", "done", "failed", "cancelled", default="queued"),
+    *state_of("state", "queued", "running", "done", "failed", "cancelled", default="queued"),
     Column("reason", Text),
     Column("submitted_by", Text, nullable=False),
     Column("schedule_id", BigInteger, ForeignKey("schedule.id", ondelete="SET NULL")),
-    Column("fire_at", _Instant),
-    Column("cancel_at", _Instant),
+    Column("fire_at", instant()),
+    Column("cancel_at", instant()),
     Column("cancelled_by", Text),
     Column("estimate_s", Float, nullable=False),
     Column("tuning", JSONB),  # chosen once, for all arms
     Column("provenance", JSONB, nullable=False),
-    _now("created_at"),
-    Column("started_at", _Instant),
-    Column("finished_at", _Instant),
+    now("created_at"),
+    Column("started_at", instant()),
+    Column("finished_at", instant()),
+    # The run whose findings this one repeats on fresh blocks.
+    Column("confirms", UUID(as_uuid=True), ForeignKey("run.id", ondelete="SET NULL")),
     CheckConstraint("(state IN ('queued', 'running')) = (finished_at IS NULL)", name="finished"),
     Index("ix_run_open", "created_at", postgresql_where=text("finished_at IS NULL")),
 )
@@ -95,14 +84,14 @@ site = Table(
     Column("name", Text, primary_key=True),
     Column("provider", Text, nullable=False),
     # A new site is dirty: it is swept before its first use.
-    *_state("state", "free", "leased", "dirty", "cleaning", "quarantined", default="dirty"),
+    *state_of("state", "free", "leased", "dirty", "cleaning", "quarantined", default="dirty"),
     Column("epoch", BigInteger, nullable=False, server_default="0"),
     Column("holder", Text),
     Column("environment_id", UUID(as_uuid=True)),
-    Column("lease_until", _Instant),
+    Column("lease_until", instant()),
     Column("failed_cleanings", Integer, nullable=False, server_default="0"),
     Column("reason", Text),
-    Column("announced_at", _Instant),
+    Column("announced_at", instant()),
     CheckConstraint("(state IN ('leased', 'cleaning')) = (lease_until IS NOT NULL)", name="lease"),
 )
 
@@ -118,11 +107,11 @@ environment = Table(
     Column("key", Text, nullable=False),
     Column("labels", ARRAY(Text), nullable=False),  # mesh, profile, workload, infrastructure
     Column("site", Text, ForeignKey("site.name"), nullable=False),
-    *_state("state", "pending", "leased", "measuring", "done", "failed", "cancelled", default="pending"),
+    *state_of("state", "pending", "leased", "measuring", "done", "failed", "cancelled", default="pending"),
     Column("attempt", Integer, nullable=False, server_default="0"),
     Column("counted_attempts", Integer, nullable=False, server_default="0"),  # interrupted ones are not counted
     Column("epoch", BigInteger),
-    Column("not_before", _Instant, nullable=False, server_default=func.now()),
+    Column("not_before", instant(), nullable=False, server_default=func.now()),
     Column("reason", Text),
     UniqueConstraint("run_id", "ordinal"),
     Index("ix_environment_due", "site", "not_before", postgresql_where=text("state = 'pending'")),
@@ -143,8 +132,8 @@ environment_attempt = Table(
     Column("worker", Text, nullable=False),
     Column("host", Text, nullable=False),
     Column("phase", Text, nullable=False, server_default="claimed"),
-    _now("started_at"),
-    Column("finished_at", _Instant),
+    now("started_at"),
+    Column("finished_at", instant()),
     Column("outcome", Text),
     Column("reason", Text),
     Column("provenance", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
@@ -163,7 +152,7 @@ trial = Table(
     Column("turn", SmallInteger, nullable=False),  # order within its environment
     Column("cell", Text, nullable=False),
     Column("load", Text, nullable=False),
-    *_state("state", "pending", "running", "measured", "invalid", "failed", "cancelled", default="pending"),
+    *state_of("state", "pending", "running", "measured", "invalid", "failed", "cancelled", default="pending"),
     Column("attempt", Integer),  # the attempt that counts
     Column("reason", Text),
     UniqueConstraint("environment_id", "turn"),
@@ -176,7 +165,7 @@ trial_attempt = Table(
     Column("trial_id", UUID(as_uuid=True), ForeignKey("trial.id", ondelete="CASCADE"), primary_key=True),
     Column("attempt", Integer, primary_key=True),
     Column("epoch", BigInteger, nullable=False),
-    *_state(
+    *state_of(
         "state",
         "running",
         "measured",
@@ -188,8 +177,8 @@ trial_attempt = Table(
         default="running",
     ),
     Column("reason", Text),
-    _now("started_at"),
-    Column("finished_at", _Instant),
+    now("started_at"),
+    Column("finished_at", instant()),
     Column("summary", JSONB),  # scalar fields of LoadResult
     Column("checks", JSONB),
 )
@@ -286,11 +275,11 @@ load_job = Table(
     Column("epoch", BigInteger, nullable=False),
     Column("worker_index", Integer, nullable=False),
     Column("master", Text, nullable=False),  # host:port
-    *_state("state", "pending", "claimed", "ended", default="pending"),
+    *state_of("state", "pending", "claimed", "ended", default="pending"),
     Column("worker", Text),
     Column("reason", Text),
-    _now("created_at"),
-    Column("announced_at", _Instant),
+    now("created_at"),
+    Column("announced_at", instant()),
     Index("ix_load_job_open", "created_at", postgresql_where=text("state <> 'ended'")),
 )
 
@@ -305,7 +294,7 @@ artefact = Table(
     Column("media_type", Text, nullable=False),
     Column("sha256", Text, nullable=False),
     Column("content", LargeBinary, nullable=False),
-    _now("created_at"),
+    now("created_at"),
     Index("ix_artefact_run_id", "run_id"),
 )
 
@@ -319,19 +308,19 @@ schedule = Table(
     Column("body", Text, nullable=False),  # the plan, verbatim
     Column("paused", Boolean, nullable=False, server_default="false"),
     Column("submitted_by", Text, nullable=False),
-    Column("last_fire_at", _Instant, nullable=False),  # everything up to here is decided
-    _now("created_at"),
+    Column("last_fire_at", instant(), nullable=False),  # everything up to here is decided
+    now("created_at"),
 )
 
 schedule_fire = Table(
     "schedule_fire",
     metadata,
     Column("schedule_id", BigInteger, ForeignKey("schedule.id", ondelete="CASCADE"), primary_key=True),
-    Column("fire_at", _Instant, primary_key=True),
+    Column("fire_at", instant(), primary_key=True),
     Column("decision", Text, nullable=False),
     Column("reason", Text),
     Column("run_id", UUID(as_uuid=True), ForeignKey("run.id", ondelete="SET NULL")),
-    _now("decided_at"),
+    now("decided_at"),
     CheckConstraint("decision IN ('run', 'missed', 'overlap', 'refused')", name="decision"),
 )
 
@@ -342,14 +331,14 @@ worker = Table(
     Column("host", Text, nullable=False),
     Column("queue", Text, nullable=False),
     Column("facts", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
-    _now("seen_at"),
+    now("seen_at"),
 )
 
 event = Table(
     "event",
     metadata,
     Column("id", BigInteger, Identity(), primary_key=True),
-    _now("at"),
+    now("at"),
     Column("run_id", UUID(as_uuid=True), ForeignKey("run.id", ondelete="CASCADE")),
     Column("kind", Text, nullable=False),
     Column("data", JSONB, nullable=False),
@@ -363,7 +352,7 @@ api_token = Table(
     Column("name", Text, nullable=False, unique=True),
     Column("sha256", Text, nullable=False, unique=True),
     Column("role", Text, nullable=False),
-    _now("created_at"),
-    Column("revoked_at", _Instant),
+    now("created_at"),
+    Column("revoked_at", instant()),
     CheckConstraint("role IN ('read', 'run', 'admin')", name="role"),
 )

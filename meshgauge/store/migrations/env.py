@@ -2,8 +2,10 @@
 
 from alembic import context
 
-from meshgauge.store.schema import metadata
+from meshgauge.store import schema_tracking
 
-context.configure(connection=context.config.attributes["connection"], target_metadata=metadata, compare_type=True)
+context.configure(
+    connection=context.config.attributes["connection"], target_metadata=schema_tracking.step.metadata, compare_type=True
+)
 with context.begin_transaction():
     context.run_migrations()

@@ -10,7 +10,7 @@ from typing import Literal
 from meshgauge.matrix import Cell, MeshArm, is_baseline
 from meshgauge.run import RunRecord
 
-QuestionKey = Literal["baseline", "release", "profile", "application", "aa"]
+QuestionKey = Literal["baseline", "release", "profile", "application", "aa", "meshes", "consecutive"]
 
 
 @dataclass(frozen=True, slots=True, order=True)

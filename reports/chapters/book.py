@@ -1,0 +1,27 @@
+"""The chapters of a run in the order of reading; those without data are left out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from reports.analysis import Analysis
+from reports.chapter import Chapter
+from reports.chapters.answers import state_of
+from reports.chapters.diary import diary_chapters
+from reports.chapters.provenance import provenance_chapter
+
+_STATELESS = frozenset({"configuration", "provenance"})  # true of a run however it ended
+
+
+def chapters_of(analysis: Analysis) -> tuple[Chapter, ...]:
+    """Return the chapters of a run in any state, slugs unique."""
+    found = (
+        *diary_chapters(analysis),
+        provenance_chapter(analysis),
+    )
+    said = state_of(analysis.run)
+    return tuple(
+        chapter if chapter.slug in _STATELESS else replace(chapter, answer=f"{said}{chapter.answer}")
+        for chapter in found
+        if chapter is not None
+    )

@@ -40,6 +40,7 @@ class Request:
         same_plan_within_s: without a key, a run of the same text by the same submitter, made within so many
             seconds, is taken for this one; None: not asked for, so it is not done.
         may_run_programs: whether the submitter may name programs and Locust files.
+        confirms: the run whose findings this one repeats on fresh blocks.
     """
 
     text: str
@@ -47,6 +48,7 @@ class Request:
     idempotency_key: str | None = None
     same_plan_within_s: float | None = None
     may_run_programs: bool = False
+    confirms: uuid.UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,14 @@ def submit(engine: sa.Engine, planner: Planner, announce: Announce, request: Req
             if (earlier := _earlier(connection, request)) is not None:
                 return Accepted(earlier, is_new=False)
         _refuse_flood(connection)
-        run_id, is_new = store(connection, planner.settings, resolved, _stored_key(request), request.submitted_by)
+        run_id, is_new = store(
+            connection,
+            planner.settings,
+            resolved,
+            _stored_key(request),
+            request.submitted_by,
+            confirms=request.confirms,
+        )
     if is_new:
         tell(engine, announce, sites_of(planner.settings, resolved))
     return Accepted(run_id, is_new)
@@ -89,11 +98,13 @@ def store(
     idempotency_key: str,
     submitted_by: str,
     fire: tuple[int, dt.datetime] | None = None,
+    confirms: uuid.UUID | None = None,
 ) -> tuple[uuid.UUID, bool]:
     """Store a resolved plan as a run; return its id and whether it is new.
 
     Args:
         fire: schedule and due time this run answers.
+        confirms: the run whose findings this one repeats on fresh blocks.
     """
     plan = resolved.plan
     turns = block_order(resolved.matrix, plan.blocks, resolved.seed, plan.baseline)
@@ -105,6 +116,7 @@ def store(
         provenance=provenance.of_run(),
         schedule_id=fire[0] if fire else None,
         fire_at=fire[1] if fire else None,
+        confirms=confirms,
     )
     return runs.submit(connection, submission, partial(site_of, settings))
 

@@ -46,6 +46,7 @@ class RunRecord:
         features: per environment key, per hop role, the value of each feature in play.
         blocks: number of blocks ordered so far, redone ones included.
         provenance: of the run: Meshgauge's version and revision, host facts per host, tuning.
+        confirms: id of the run whose findings this one repeats on fresh blocks; None for all others.
     """
 
     run_id: str
@@ -66,3 +67,4 @@ class RunRecord:
     environments: tuple[EnvironmentRecord, ...]
     features: Mapping[str, Mapping[str, Mapping[str, str]]]
     provenance: Mapping[str, Any]
+    confirms: str | None = None

@@ -59,6 +59,7 @@ def read_run(connection: sa.Connection, run_id: uuid.UUID) -> RunRecord:
         environments=_environments(connection, run_id),
         features=resolved.features,
         provenance={**run.provenance, "tuning": run.tuning},
+        confirms=None if run.confirms is None else str(run.confirms),
     )
 
 

@@ -17,7 +17,7 @@ from meshgauge.errors import ConflictError, UnknownNameError
 from meshgauge.matrix import Turn, block_order
 from meshgauge.plan import Infrastructure
 from meshgauge.resolved import ResolvedPlan
-from meshgauge.store import events, schema
+from meshgauge.store import events, notices, schema
 from meshgauge.store.bulk import copy_rows
 
 MAX_EXTRA_BLOCKS_RATIO = 0.3  # measurement.md 6: at most 30 % more blocks than planned
@@ -27,7 +27,12 @@ SiteOf = Callable[[Infrastructure], str]
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """Who wants what run. ``idempotency_key``: the same key gives the same run."""
+    """Who wants what run.
+
+    Attributes:
+        idempotency_key: the same key gives the same run.
+        confirms: the finished run whose findings this one repeats on fresh blocks.
+    """
 
     resolved: ResolvedPlan
     idempotency_key: str
@@ -36,6 +41,7 @@ class Submission:
     provenance: Mapping[str, Any]
     schedule_id: int | None = None
     fire_at: dt.datetime | None = None
+    confirms: uuid.UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +94,7 @@ def submit(connection: sa.Connection, submission: Submission, site_of: SiteOf) -
             fire_at=submission.fire_at,
             estimate_s=submission.estimate_s,
             provenance=dict(submission.provenance),
+            confirms=submission.confirms,
         )
         .on_conflict_do_nothing(index_elements=["idempotency_key"])
     )
@@ -206,6 +213,12 @@ def newest(connection: sa.Connection, limit: int, before: dt.datetime | None = N
     return tuple(RunRow(**row._mapping, trials=counts.get(row.id, {})) for row in rows)
 
 
+def confirming(connection: sa.Connection, run_id: uuid.UUID) -> tuple[uuid.UUID, ...]:
+    """Return the runs that repeat findings of ``run_id`` on fresh blocks, newest first."""
+    query = sa.select(schema.run.c.id).where(schema.run.c.confirms == run_id).order_by(schema.run.c.created_at.desc())
+    return tuple(connection.execute(query).scalars())
+
+
 def _trial_counts(connection: sa.Connection, run_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, dict[str, int]]:
     counts: dict[uuid.UUID, dict[str, int]] = {}
     for run_id, state, number in connection.execute(
@@ -270,12 +283,16 @@ def _finish(connection: sa.Connection, run_id: uuid.UUID, run: sa.Row[Any]) -> N
     counts = _trial_counts(connection, [run_id]).get(run_id, {})
     state = _final_state(counts, cancelled=run.cancel_at is not None)
     reason = _sentence(connection, run_id, counts, run.cancelled_by)
-    connection.execute(
+    name = connection.execute(
         sa.update(schema.run)
         .where(schema.run.c.id == run_id)
         .values(state=state, reason=reason, finished_at=sa.func.now())
-    )
+        .returning(schema.run.c.name)
+    ).scalar_one()
     events.append(connection, run_id, "finished", {"state": state, "reason": reason})
+    # Whoever ends a run, worker or coordinator, tells of it in the transaction that ends it: once, or not at all.
+    facts = {"run": str(run_id), "subject": name, "state": state, "reason": reason}
+    notices.put(connection, "run_finished", f"run {run_id} finished", facts)
 
 
 def _final_state(counts: Mapping[str, int], *, cancelled: bool) -> str:

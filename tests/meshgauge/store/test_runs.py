@@ -158,3 +158,16 @@ def test_an_absent_database_gives_one_sentence(tmp_path: object) -> None:
     with pytest.raises(ServiceUnavailableError, match="Postgres does not answer"), transaction(away):
         pass
     away.dispose()
+
+
+def test_a_run_knows_whose_findings_it_repeats(engine: sa.Engine, run_id: uuid.UUID, resolved: ResolvedPlan) -> None:
+    def again(key: str) -> uuid.UUID:
+        submission = runs.Submission(resolved, key, "tester", 10.0, {}, confirms=run_id)
+        with transaction(engine) as connection:
+            return runs.submit(connection, submission, lambda _: "here")[0]
+
+    first, second = again("confirm-1"), again("confirm-2")
+    with transaction(engine) as connection:
+        assert runs.confirming(connection, run_id) == (second, first)
+        assert records.read_run(connection, second).confirms == str(run_id)
+        assert records.read_run(connection, run_id).confirms is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 # Spreadsheets take these first characters for a formula. Source: owasp.org/www-community/attacks/CSV_Injection
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -22,6 +22,15 @@ def to_csv(rows: Iterable[Mapping[str, object]]) -> str:
     writer = csv.DictWriter(out, fieldnames=list(listed[0]), lineterminator="\r\n")
     writer.writeheader()
     writer.writerows({key: _field(value) for key, value in row.items()} for row in listed)
+    return out.getvalue()
+
+
+def table_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table as shown as CSV; column names may repeat, and the header is there without any row."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\r\n")
+    writer.writerow([_field(name) for name in columns])
+    writer.writerows([_field(value) for value in row] for row in rows)
     return out.getvalue()
 
 

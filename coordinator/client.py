@@ -18,6 +18,7 @@ from meshgauge.errors import (
     ConfigurationError,
     ConflictError,
     InvalidPlanError,
+    InvalidRequestError,
     MeshgaugeError,
     Problem,
     ServiceUnavailableError,
@@ -34,6 +35,7 @@ _YAML = "application/yaml"
 
 
 _BY_STATUS: Mapping[int, type[MeshgaugeError]] = {
+    400: InvalidRequestError,
     401: ConfigurationError,
     403: ConfigurationError,
     409: ConflictError,
@@ -89,6 +91,10 @@ class Client:
     def post(self, path: str) -> Any:
         """Return the JSON answer to a request without a body."""
         return self._call("POST", path, content=b"").json()
+
+    def post_json(self, path: str, body: Mapping[str, Any]) -> Any:
+        """Return the JSON answer to a request with a JSON body."""
+        return self._call("POST", path, content=json.dumps(body).encode(), headers={"Content-Type": _JSON}).json()
 
     def post_plan(self, path: str, plan: str, **parameters: str) -> Any:
         """Return the JSON answer to a plan."""

@@ -2,6 +2,7 @@
 
     MeshgaugeError
     |-- InvalidPlanError         correct the plan: ``problems`` lists field paths and fixes
+    |-- InvalidRequestError      correct what was sent: the message says which part, and how
     |-- UnknownNameError         pick one of the known names (adapter, provider, profile, run ...)
     |-- UnsupportedError         the mesh cannot do that: exclude the cell
     |-- ConflictError            the state moved on: read it again
@@ -48,6 +49,10 @@ class InvalidPlanError(MeshgaugeError):
 
     def __str__(self) -> str:
         return "; ".join(str(problem) for problem in self.problems)
+
+
+class InvalidRequestError(MeshgaugeError):
+    """A part of a request, other than a plan, cannot be taken as it stands."""
 
 
 class UnknownNameError(MeshgaugeError):

@@ -99,6 +99,12 @@ def _operation(rule: Rule, facts: Facts, schemas: dict[str, Any]) -> dict[str, A
     if facts.takes_plan:
         plan = {"schema": {"$ref": _REF.format(model="Plan")}}
         operation["requestBody"] = {"required": True, "content": dict.fromkeys(PLAN_MEDIA_TYPES, plan)}
+    if facts.takes is not None:
+        schema = facts.takes.model_json_schema(ref_template=_REF)
+        schemas.update(schema.pop("$defs", {}))
+        schemas[facts.takes.__name__] = schema
+        body = {"schema": {"$ref": _REF.format(model=facts.takes.__name__)}}
+        operation["requestBody"] = {"required": True, "content": {"application/json": body}}
     return operation
 
 

@@ -14,6 +14,7 @@ from meshgauge.errors import (
     ConfigurationError,
     ConflictError,
     InvalidPlanError,
+    InvalidRequestError,
     MeshgaugeError,
     ServiceUnavailableError,
     UnknownNameError,
@@ -35,6 +36,7 @@ _PROBLEMS_SHOWN = 20
 
 _CODES: tuple[tuple[type[MeshgaugeError], int], ...] = (
     (InvalidPlanError, USAGE),
+    (InvalidRequestError, USAGE),
     (UnsupportedError, USAGE),
     (ServiceUnavailableError, UNAVAILABLE),
     (ConfigurationError, CONFIGURATION),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast
 
 from flask import Flask
+from pydantic import BaseModel
 
 from meshgauge.store.tokens import Role
 
@@ -38,6 +39,7 @@ class Facts:
     Attributes:
         answers: type of the JSON body of a good answer; None: not JSON, see ``media_type``.
         takes_plan: the body is a plan, YAML or JSON.
+        takes: the body is JSON of this model; the view reads it with ``guards.body_of``.
         accepts_cookie: a page: the session of a browser counts as its token.
     """
 
@@ -47,6 +49,7 @@ class Facts:
     media_type: str = "application/json"
     status: int = 200
     takes_plan: bool = False
+    takes: type[BaseModel] | None = None
     parameters: tuple[QueryParameter, ...] = ()
     accepts_cookie: bool = False
 

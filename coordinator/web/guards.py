@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import secrets
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from flask import Flask, Request, Response, current_app, request, session
 from flask.sessions import SecureCookieSessionInterface
+from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import BadRequest, Forbidden, LengthRequired, MisdirectedRequest, UnsupportedMediaType
 
 from coordinator.web.callers import is_loopback
 from coordinator.web.installation import installation
+from meshgauge.errors import InvalidRequestError
+
+Model = TypeVar("Model", bound=BaseModel)
 
 PLAN_MEDIA_TYPES = ("application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml", "application/json")
 FORM_MEDIA_TYPE = "application/x-www-form-urlencoded"
@@ -86,6 +91,25 @@ def plan_text() -> str:
         return request.get_data().decode("utf-8")
     except UnicodeDecodeError as error:
         raise BadRequest(f"the plan is not UTF-8: {error.reason} at byte {error.start}") from error
+
+
+def body_of(model: type[Model]) -> Model:
+    """Return the JSON body of this request.
+
+    Raises:
+        InvalidRequestError: a field is wrong, missing or unknown; says which.
+        HTTPException: another media type, or no JSON.
+    """
+    if request.mimetype != "application/json":
+        raise UnsupportedMediaType(f"the body is application/json; the Content-Type was {request.mimetype or 'none'}")
+    if request.content_length is None:
+        raise _length_required()
+    try:
+        return model.model_validate_json(request.get_data())
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False, include_context=False)
+        wrong = "; ".join(f"{'.'.join(map(str, item['loc'])) or 'body'}: {item['msg']}" for item in found)
+        raise InvalidRequestError(wrong) from error
 
 
 def csrf_token() -> str:

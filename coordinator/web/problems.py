@@ -14,6 +14,7 @@ from meshgauge.errors import (
     ConfigurationError,
     ConflictError,
     InvalidPlanError,
+    InvalidRequestError,
     MeshgaugeError,
     ServiceUnavailableError,
     UnknownNameError,
@@ -28,6 +29,7 @@ _IN_SENTENCE = 5
 # First match wins. The type is a name relative to this API, not a page.
 _KINDS: tuple[tuple[type[MeshgaugeError], int, str, str], ...] = (
     (InvalidPlanError, 422, "invalid-plan", "The plan cannot be run as it stands"),
+    (InvalidRequestError, 400, "invalid-request", "The request cannot be taken as it stands"),
     (UnknownNameError, 404, "unknown-name", "Not found"),
     (ConflictError, 409, "conflict", "The state does not allow this"),
     (UnsupportedError, 422, "unsupported", "Not supported"),

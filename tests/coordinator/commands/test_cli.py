@@ -21,6 +21,7 @@ from meshgauge.errors import (
     ConfigurationError,
     ConflictError,
     InvalidPlanError,
+    InvalidRequestError,
     MeasurementError,
     MeshgaugeError,
     ServiceUnavailableError,
@@ -67,13 +68,14 @@ def test_every_error_of_ours_has_an_exit_code() -> None:
     errors: list[MeshgaugeError] = [
         MeshgaugeError("x"),
         InvalidPlanError([]),
+        InvalidRequestError("x"),
         ServiceUnavailableError("x"),
         ConfigurationError("x"),
         UnknownNameError("run", "x", []),
         ConflictError("x"),
         MeasurementError("x"),
     ]
-    assert [failures.code_of(error) for error in errors] == [1, 2, 3, 4, 5, 5, 1]
+    assert [failures.code_of(error) for error in errors] == [1, 2, 2, 3, 4, 5, 5, 1]
 
 
 @pytest.mark.parametrize(

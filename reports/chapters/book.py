@@ -7,8 +7,11 @@ from dataclasses import replace
 from reports.analysis import Analysis
 from reports.chapter import Chapter
 from reports.chapters.answers import state_of
+from reports.chapters.applications import applications_chapter
 from reports.chapters.diary import diary_chapters
+from reports.chapters.meshes import meshes_chapter
 from reports.chapters.provenance import provenance_chapter
+from reports.chapters.releases import releases_chapter
 
 _STATELESS = frozenset({"configuration", "provenance"})  # true of a run however it ended
 
@@ -16,6 +19,9 @@ _STATELESS = frozenset({"configuration", "provenance"})  # true of a run however
 def chapters_of(analysis: Analysis) -> tuple[Chapter, ...]:
     """Return the chapters of a run in any state, slugs unique."""
     found = (
+        meshes_chapter(analysis),
+        releases_chapter(analysis),
+        applications_chapter(analysis),
         *diary_chapters(analysis),
         provenance_chapter(analysis),
     )

@@ -107,7 +107,7 @@ def _overview(analysis: Analysis) -> tuple[Part, ...]:
     parts.append(
         Text(
             (
-                "A trial that fails a gate is kept and shown here, and left out of the verdicts on what the gate spoils. "
+                "A trial that fails a gate is kept, shown here, and left out of the verdicts on what the gate spoils. "
                 "No gate reads how fast an arm is. A degraded trial counts, and makes the verdict indicative.",
             )
         )

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
 
 from meshgauge.errors import MeasurementError
-from meshgauge.plan import Margins
+from meshgauge.plan import LOOKS, Margins
 from reports.metrics import METRICS, Metric
 from reports.questions import Pair, Question
 from reports.readings import Losses, MeasuredTrial, Readings, block_level, hosts_differ, mean_level
+from reports.sequential import LOOK_ALPHA, look_at
 from reports.statistics import (
     ALPHA,
     MODERATION_CELLS,
@@ -37,6 +38,7 @@ class Comparison:
     """One metric of one pair, over the blocks in which both sides are valid.
 
     Attributes:
+        blocks: those compared; in sequential mode exactly those of the last look, never more.
         differences: per block of ``blocks``, arm - control, on the scale of the metric (ln for ratios).
         arm_level, control_level: mean over those blocks in the metric's unit, geometric for ratios.
         p, p_adjusted: Yuen's p, moderated in large families; adjusted over the question's primary results.
@@ -45,6 +47,9 @@ class Comparison:
         needed: blocks that would show a difference as large as the margin; None: more than anyone would run.
         losses: per side, why blocks are missing and how often.
         verdict: None for secondary metrics.
+        alpha: level of significance; intervals are of 1 - alpha.
+        tried: blocks up to the last one compared, lost ones included.
+        look: in sequential mode the look it was read at; None before the first, and in fixed mode.
     """
 
     pair: Pair
@@ -65,6 +70,9 @@ class Comparison:
     detectable: float | None = None
     needed: int | None = None
     verdict: Verdict | None = None
+    alpha: float = ALPHA
+    tried: int = 0
+    look: int | None = None
 
     @property
     def n(self) -> int:
@@ -73,86 +81,144 @@ class Comparison:
 
     @property
     def interval(self) -> Interval | None:
-        """The 95 % interval."""
-        return None if self.effect is None else self.effect.interval()
+        """The interval of 1 - alpha: 95 %, in sequential mode 98.2 %."""
+        return None if self.effect is None else self.effect.interval(1 - self.alpha)
 
 
 def compare(
-    question: Question, readings: Readings, planned: int, margins: Margins, withheld: str | None = None
+    question: Question,
+    readings: Readings,
+    planned: int,
+    margins: Margins,
+    withheld: str | None = None,
+    *,
+    sequential: bool = False,
 ) -> tuple[Comparison, ...]:
     """Return all comparisons of one question: its primary results form one family.
 
     Args:
         planned: blocks the plan asked for.
         withheld: why no verdict may be given at all; None when they may.
+        sequential: whether the plan declared early looks: then only blocks of a look count, at LOOK_ALPHA.
     """
     raw = [
         comparison
         for pair in question.pairs
         for metric in METRICS
-        if (comparison := _observe(pair, metric, readings, planned, margins)).losses or comparison.blocks
+        if (comparison := observe(pair, metric, readings, planned, margins, sequential=sequential)).losses
+        or comparison.blocks
     ]
-    refusals = {id(c): withheld or _refusal(c, readings) for c in raw if c.metric.primary}
+    refusals = {id(c): _withheld(withheld) or refusal(c, readings) for c in raw if c.metric.primary}
     family = [c for c in raw if c.metric.primary and refusals[id(c)] is None]
     judged = {id(before): after for before, after in zip(family, _judged(family), strict=True)}
     return tuple(judged.get(id(c)) or _unjudged(c, refusals.get(id(c))) for c in raw)
 
 
-def _observe(pair: Pair, metric: Metric, readings: Readings, planned: int, margins: Margins) -> Comparison:
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """One block in which both sides are valid: levels on the metric's scale."""
+
+    number: int
+    arm: float
+    control: float
+    degraded: bool
+
+
+def observe(
+    pair: Pair, metric: Metric, readings: Readings, planned: int, margins: Margins, *, sequential: bool = False
+) -> Comparison:
+    """Return what was seen of one metric of one pair: differences, levels, effect and losses, not yet judged."""
     arms, controls = readings.blocks_of(pair.cell), readings.blocks_of(pair.control)
-    blocks, differences, arm_levels, control_levels = [], [], [], []
-    losses = Losses()
-    degraded = False
-    for block in sorted(set(arms) | set(controls)):
-        arm, control = block_level(arms.get(block, ()), metric), block_level(controls.get(block, ()), metric)
+    valid: list[_Block] = []
+    lost: list[tuple[int, str, Sequence[MeasuredTrial] | None]] = []
+    numbers = sorted(set(arms) | set(controls))
+    for block in numbers:
+        ours, theirs = arms.get(block, ()), controls.get(block, ())
+        if sequential and _is_open((*ours, *theirs)):
+            break  # a later block must never take the place of one that is still to come
+        arm, control = block_level(ours, metric), block_level(theirs, metric)
         if arm is None or control is None:
             known = arm is not None or control is not None
-            for side, turns, value in (("arm", arms, arm), ("control", controls, control)):
+            for side, turns, value in (("arm", ours, arm), ("control", theirs, control)):
                 if value is None and (metric.primary or known):
-                    losses.add(side, turns.get(block, ()), metric)
-            continue
-        if hosts_differ(arms[block], controls[block]):
-            losses.add_block("ran on different hosts")
-            continue
-        blocks.append(block)
-        differences.append(arm - control)
-        arm_levels.append(arm)
-        control_levels.append(control)
-        degraded |= any(metric.spoiled_by in t.degraded for t in (*arms[block], *controls[block]))
+                    lost.append((block, side, turns))
+        elif hosts_differ(ours, theirs):
+            lost.append((block, "", None))
+        else:
+            degraded = any(metric.spoiled_by in turn.degraded for turn in (*ours, *theirs))
+            valid.append(_Block(block, arm, control, degraded))
+    look = look_at(len(valid)) if sequential else None
+    compared = valid if look is None else valid[:look]
+    last = numbers[-1] if look is None and numbers else compared[-1].number if compared else -1
+    differences = tuple(block.arm - block.control for block in compared)
     return Comparison(
         pair,
         metric,
         planned,
-        tuple(blocks),
-        tuple(differences),
-        mean_level(arm_levels, metric),
-        mean_level(control_levels, metric),
+        tuple(block.number for block in compared),
+        differences,
+        mean_level([block.arm for block in compared], metric),
+        mean_level([block.control for block in compared], metric),
         trimmed_effect(differences, metric.resolution) if differences else None,
-        losses.told(),
-        degraded,
+        _losses([loss for loss in lost if loss[0] <= last], metric),
+        any(block.degraded for block in compared),
         margin_on_scale(metric, metric.margin(margins)) if metric.margin else None,
+        alpha=LOOK_ALPHA if sequential else ALPHA,
+        tried=sum(number <= last for number in numbers),
+        look=look,
     )
 
 
-def _refusal(comparison: Comparison, readings: Readings) -> str | None:
-    """Return why this comparison gets no verdict, or None when it may."""
+def _losses(lost: Iterable[tuple[int, str, Sequence[MeasuredTrial] | None]], metric: Metric) -> tuple[str, ...]:
+    losses = Losses()
+    for _, side, turns in lost:
+        if turns is None:
+            losses.add_block("ran on different hosts")
+        else:
+            losses.add(side, turns, metric)
+    return losses.told()
+
+
+def _is_open(turns: Iterable[MeasuredTrial]) -> bool:
+    return any(turn.trial.state in {"pending", "running"} for turn in turns)
+
+
+def _withheld(reason: str | None) -> Verdict | None:
+    return None if reason is None else Verdict("invalid", (), reason, open=True)
+
+
+def refusal(comparison: Comparison, readings: Readings) -> Verdict | None:
+    """Return the verdict ``invalid`` where this comparison gets no other, or None when it may be judged."""
     pair, metric = comparison.pair, comparison.metric
     arms, controls = readings.blocks_of(pair.cell), readings.blocks_of(pair.control)
-    if pair.cell.load.loop == "closed":
-        return "closed loop: a request waits for the reply before it, so this restates throughput"
+    reason = None
     changed = [readings.changed.get(cell.environment.key) for cell in (pair.cell, pair.control)]
-    if any(changed):
-        return "; ".join(filter(None, changed))
     engines = {
         turn.trial.load.engine
         for block in comparison.blocks
         for turn in (*arms[block], *controls[block])
         if turn.trial.load is not None
     }
-    if len(engines) > 1:
-        return f"different load engines ({', '.join(sorted(engines))}) are never compared"
-    unequal = _unequal_failure(arms, controls, metric)
-    return unequal or too_few_blocks(comparison.n, comparison.planned)
+    if pair.cell.load.loop == "closed":
+        reason = "closed loop: a request waits for the reply before it, so this restates throughput"
+    elif any(changed):
+        reason = "; ".join(filter(None, changed))
+    elif len(engines) > 1:
+        reason = f"different load engines ({', '.join(sorted(engines))}) are never compared"
+    else:
+        reason = _unequal_failure(arms, controls, metric)
+    if reason is not None:
+        return Verdict("invalid", (), reason)
+    lacking = _lacks_blocks(comparison)
+    return None if lacking is None else Verdict("invalid", (), lacking, open=True)
+
+
+def _lacks_blocks(comparison: Comparison) -> str | None:
+    if comparison.alpha == ALPHA:
+        return too_few_blocks(comparison.n, comparison.planned)
+    if comparison.look is None:
+        return f"{comparison.n} valid blocks so far; the first look is at {LOOKS[0]}"
+    return too_few_blocks(comparison.n, comparison.tried)
 
 
 def _unequal_failure(
@@ -178,10 +244,15 @@ def _judged(family: Sequence[Comparison]) -> list[Comparison]:
     # Every effect here has FEWEST_VALID_BLOCKS or more, so it has a p.
     ps = [effect.p if effect.p is not None else math.nan for effect in effects]
     adjusted = adjusted_p(ps)
-    selected = sum(p <= ALPHA for p in adjusted)
+    selected = sum(q <= c.alpha for c, q in zip(family, adjusted, strict=True))
     judged = []
     for comparison, effect, p, q in zip(family, effects, ps, adjusted, strict=True):
-        rank_p, margin, sd = signed_rank_p(comparison.differences), comparison.margin, effect.sd
+        rank_p, margin, sd, alpha = (
+            signed_rank_p(comparison.differences),
+            comparison.margin,
+            effect.sd,
+            comparison.alpha,
+        )
         if margin is None or sd is None:
             raise MeasurementError(f"{comparison.metric.name} has no margin or no spread, yet is to be judged")
         judged.append(
@@ -191,10 +262,10 @@ def _judged(family: Sequence[Comparison]) -> list[Comparison]:
                 p=p,
                 p_adjusted=q,
                 rank_p=rank_p,
-                selected=selected_interval(effect, selected, len(family)) if q <= ALPHA else None,
-                detectable=smallest_detectable(sd, comparison.n),
-                needed=blocks_needed(sd, margin),
-                verdict=judge(effect, comparison.metric, margin, q, rank_p, degraded=comparison.degraded),
+                selected=selected_interval(effect, selected, len(family), alpha) if q <= alpha else None,
+                detectable=smallest_detectable(sd, comparison.n, alpha),
+                needed=blocks_needed(sd, margin, alpha),
+                verdict=judge(effect, comparison.metric, margin, q, rank_p, degraded=comparison.degraded, alpha=alpha),
             )
         )
     return judged
@@ -216,14 +287,14 @@ def _moderated_by_group(family: Sequence[Comparison]) -> list[Effect]:
     return effects
 
 
-def _unjudged(comparison: Comparison, refusal: str | None) -> Comparison:
+def _unjudged(comparison: Comparison, refused: Verdict | None) -> Comparison:
     """Return a comparison without significance: secondary, or primary and invalid for the reason given."""
-    effect = comparison.effect
+    effect, alpha = comparison.effect, comparison.alpha
     sd = None if effect is None else effect.sd
     return replace(
         comparison,
         p=None if effect is None else effect.p,
-        detectable=None if sd is None else smallest_detectable(sd, comparison.n),
-        needed=None if sd is None or comparison.margin is None else blocks_needed(sd, comparison.margin),
-        verdict=Verdict("invalid", (), refusal) if refusal is not None else None,
+        detectable=None if sd is None else smallest_detectable(sd, comparison.n, alpha),
+        needed=None if sd is None or comparison.margin is None else blocks_needed(sd, comparison.margin, alpha),
+        verdict=refused,
     )

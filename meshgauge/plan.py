@@ -14,6 +14,8 @@ Arrival = Literal["poisson", "uniform", "burst", "ramp"]
 Protocol = Literal["http/1.1"]
 Provider = Literal["local", "kubernetes", "external"]
 
+LOOKS = (6, 10, 15, 20)  # valid blocks at which a sequential run is looked at (reference/statistics.md 3.5)
+
 _HEADER_TEXT = re.compile(r"^[\x20-\x7e\t]*$")
 
 
@@ -346,4 +348,14 @@ class Plan(Strict):
             for name in mesh.profiles or ():
                 if name not in known:
                     raise ValueError(f"meshes: profile {name!r} is not among the plan's profiles {sorted(known)}")
+        return self
+
+    @model_validator(mode="after")
+    def _has_the_blocks_its_looks_need(self) -> Self:
+        if self.sequential and self.blocks != LOOKS[-1]:
+            looks = ", ".join(map(str, LOOKS[:-1]))
+            raise ValueError(
+                f"sequential: true looks at {looks} and {LOOKS[-1]} valid blocks: "
+                f"set blocks: {LOOKS[-1]} (not {self.blocks}), or leave sequential out"
+            )
         return self

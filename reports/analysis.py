@@ -10,6 +10,8 @@ from reports.comparison import Comparison, compare
 from reports.questions import Question, questions_of
 from reports.readings import Readings
 from reports.remarks import Remark, aa_alarm, indicative_reason, remarks_on
+from reports.sequential import LOOK_ALPHA
+from reports.statistics import ALPHA
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class Analysis:
     Attributes:
         indicative: why the hosts make all verdicts indicative; None when they are large enough.
         withheld: why no verdict is given at all; None when the A/A comparisons are calm or were not planned.
+        alpha: level of significance of the whole run; its intervals are of 1 - alpha.
     """
 
     run: RunRecord
@@ -35,6 +38,12 @@ class Analysis:
     remarks: tuple[Remark, ...]
     indicative: str | None
     withheld: str | None
+    alpha: float = ALPHA
+
+    def answer(self, question: Question) -> Answer:
+        """Return the answer to a further question of the same run: one family of tests of its own."""
+        run = self.run
+        return Answer(question, _compared(question, run, self.readings, self.withheld))
 
 
 def analyse(run: RunRecord) -> Analysis:
@@ -45,11 +54,10 @@ def analyse(run: RunRecord) -> Analysis:
     """
     readings = Readings(run)
     questions = questions_of(run)
-    blocks, margins = run.plan.blocks, run.plan.margins
-    same = {q.key: compare(q, readings, blocks, margins) for q in questions if q.key == "aa"}
+    same = {q.key: _compared(q, run, readings) for q in questions if q.key == "aa"}
     withheld = aa_alarm(same.get("aa", ()))
     found: Mapping[str, tuple[Comparison, ...]] = {
-        q.key: same[q.key] if q.key in same else compare(q, readings, blocks, margins, withheld) for q in questions
+        q.key: same[q.key] if q.key in same else _compared(q, run, readings, withheld) for q in questions
     }
     return Analysis(
         run,
@@ -58,4 +66,12 @@ def analyse(run: RunRecord) -> Analysis:
         remarks_on(run, readings, found, withheld),
         indicative_reason(run),
         withheld,
+        LOOK_ALPHA if run.plan.sequential else ALPHA,
     )
+
+
+def _compared(
+    question: Question, run: RunRecord, readings: Readings, withheld: str | None = None
+) -> tuple[Comparison, ...]:
+    plan = run.plan
+    return compare(question, readings, plan.blocks, plan.margins, withheld, sequential=plan.sequential)

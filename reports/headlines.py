@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from reports.analysis import Analysis, Answer
 from reports.comparison import Comparison
 from reports.questions import Pair, Scope
+from reports.statistics import ALPHA
 from reports.verdict import Word
 from reports.wording import NBSP, arm_sentence, level, percent_of_ln, signed
 
@@ -146,11 +147,12 @@ def _signed(c: Comparison) -> str:
 
 def _aa_text(comparisons: Sequence[Comparison]) -> str:
     primary = [c for c in comparisons if c.metric.primary]
-    differing = sum(c.p is not None and c.p < 0.05 for c in primary)
+    alpha = min((c.alpha for c in primary), default=ALPHA)
+    differing = sum(c.p is not None and c.p < alpha for c in primary)
     widest = max((percent_of_ln(abs(c.effect.estimate)) for c in primary if c.effect), default=None)
     size = (
         ""
         if widest is None
         else f"; the largest difference is {widest:.1f}{NBSP}%, which is what noise alone makes here"
     )
-    return f"The same thing measured twice: {differing} of {len(primary)} results differ at p < 0.05{size}."
+    return f"The same thing measured twice: {differing} of {len(primary)} results differ at p < {alpha:g}{size}."

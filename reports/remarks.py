@@ -13,16 +13,19 @@ import numpy as np
 from scipy import stats
 
 from meshgauge.matrix import Cell, is_baseline
+from meshgauge.plan import LOOKS
 from meshgauge.run import RunRecord
 from reports.comparison import Comparison
 from reports.metrics import METRIC_OF, MIB, component_cores, cores_per_krps, is_data_plane
 from reports.provenance import cores_of, host_facts
 from reports.readings import MeasuredTrial, Readings
+from reports.sequential import LOOK_ALPHA, decide
 from reports.statistics import ALPHA
 
 Severity = Literal["alarm", "warning", "note"]
 
 AA_ALARM_P = 0.016  # gives the limits of statistics.md 3.10: 4 of 20, 6 of 40, 11 of 100
+AA_WARNING_P = 0.01  # zero outside the 99 % interval (statistics.md 4.10)
 POSITION_P = 0.01
 FEWEST_CORES = 4
 NOISY_TAIL_RATIO = 5.0  # p99 / p50 of the baseline (benchmarks.md B8)
@@ -47,7 +50,10 @@ def aa_alarm(comparisons: Sequence[Comparison]) -> str | None:
     Source: reference/statistics.md 3.10 and 4.10.
     """
     ps = [c.effect.p for c in comparisons if c.metric.primary and c.effect and c.effect.p is not None]
-    hits = sum(p < ALPHA for p in ps)
+    # In sequential mode each is tested at the level of one look: a difference where there is none is then as rare
+    # over all looks as one at ALPHA is in a run of fixed length, so the limits hold for both.
+    alpha = min((c.alpha for c in comparisons), default=ALPHA)
+    hits = sum(p < alpha for p in ps)
     if hits and stats.binom.sf(hits - 1, len(ps), ALPHA) <= AA_ALARM_P:
         return (
             f"{hits} of {len(ps)} comparisons of a thing with itself came out different: "
@@ -63,6 +69,8 @@ def remarks_on(
     found = [
         *([Remark("alarm", f"A/A alarm: {withheld}.")] if withheld else []),
         *_unfinished(run),
+        *_looks(run, answers),
+        *([] if withheld else _restless_twins(answers.get("aa", ()))),
         *(Remark("alarm", f"No verdict where {sentence}.") for sentence in readings.changed.values()),
         *_unequal_tuning(run),
         *_unequal_failures(answers),
@@ -93,7 +101,7 @@ def indicative_reason(run: RunRecord) -> str | None:
 def _unfinished(run: RunRecord) -> Iterator[Remark]:
     if run.state == "done":
         measured = len({trial.block for trial in run.trials if trial.load is not None})
-        if measured < run.plan.blocks:
+        if measured < run.plan.blocks and not run.plan.sequential:
             yield Remark("warning", f"{measured} of {run.plan.blocks} planned blocks have measured trials.")
         return
     said = {"failed": "The run failed", "cancelled": "The run was cancelled"}.get(run.state)
@@ -101,6 +109,31 @@ def _unfinished(run: RunRecord) -> Iterator[Remark]:
     measured = sum(trial.load is not None for trial in run.trials)
     text = f"{said or f'The run is {run.state}'}{why}. {measured} trials were measured so far, and are shown."
     yield Remark("alarm" if said else "note", text)
+
+
+def _looks(run: RunRecord, answers: Mapping[str, Sequence[Comparison]]) -> Iterator[Remark]:
+    if not run.plan.sequential:
+        return
+    decision = decide([c for comparisons in answers.values() for c in comparisons])
+    looks = ", ".join(map(str, LOOKS[:-1]))
+    yield Remark(
+        "note",
+        f"Sequential, as declared before the first block: looked at after {looks} and {LOOKS[-1]} valid blocks; "
+        f"a difference counts at p < {LOOK_ALPHA:g}, and every interval of a difference is a "
+        f"{100 * (1 - LOOK_ALPHA):g} % one. {decision.sentence[0].upper()}{decision.sentence[1:]}.",
+    )
+
+
+def _restless_twins(comparisons: Sequence[Comparison]) -> Iterator[Remark]:
+    """Warn of a thing that differs from itself at 1 %: too few to withhold verdicts, enough for a look (4.10)."""
+    odd = [c for c in comparisons if c.metric.primary and c.p is not None and c.p < AA_WARNING_P]
+    if odd:
+        named = ", ".join(dict.fromkeys(f"{c.pair.label} in {c.metric.title} (p = {c.p:.2g})" for c in odd))
+        yield Remark(
+            "warning",
+            f"The same thing measured twice differs from itself: {named}. Zero lies outside its 99 % interval; "
+            "read small differences of this run with care.",
+        )
 
 
 def _unequal_tuning(run: RunRecord) -> Iterator[Remark]:

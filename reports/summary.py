@@ -21,8 +21,10 @@ class ResultRow:
     Attributes:
         arm, against: labels of the two sides; profile, workload, infrastructure, load: of the arm.
         value, against_value: levels in ``unit``, means over the compared blocks (geometric where ratios are taken).
-        difference, low, high: estimate and 95 % interval, in ``difference_unit``; None where there are too few blocks.
-        n, planned: blocks compared and blocks the plan asked for.
+        difference, low, high: estimate and interval of ``level``, in ``difference_unit``; None with too few blocks.
+        level: confidence level of the interval: 0.95, or 0.982 in sequential mode.
+        n, planned: blocks compared and blocks the plan asked for. ``look``: in sequential mode, the look they are of.
+        p: of this result alone; p_adjusted: after Benjamini-Hochberg over its question.
         verdict: one word; None for metrics that get none. ``reason`` is what has to be said beside it.
         smallest_detectable: text with unit; None where nothing was judged.
     """
@@ -42,8 +44,11 @@ class ResultRow:
     difference_unit: str
     low: float | None
     high: float | None
+    level: float
     n: int
     planned: int
+    look: int | None
+    p: float | None
     p_adjusted: float | None
     verdict: str | None
     flags: tuple[Flag, ...]
@@ -68,6 +73,7 @@ def to_json(analysis: Analysis) -> dict[str, Any]:
         "reason": run.reason,
         "indicative": analysis.indicative,
         "withheld": analysis.withheld,
+        "level": 1 - analysis.alpha,
         "remarks": [asdict(remark) for remark in analysis.remarks],
         "answers": [
             {
@@ -104,8 +110,11 @@ def _row(c: Comparison, question: QuestionKey, indicative: bool) -> ResultRow:
         difference_unit=difference_unit(c.metric),
         low=low,
         high=high,
+        level=1 - c.alpha,
         n=c.n,
         planned=c.planned,
+        look=c.look,
+        p=c.p,
         p_adjusted=c.p_adjusted,
         verdict=c.verdict.word if c.verdict else None,
         flags=flags,

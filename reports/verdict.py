@@ -10,29 +10,35 @@ from reports.metrics import Metric
 from reports.statistics import ALPHA, Effect, Interval
 
 Word = Literal["slower", "faster", "more", "less", "equivalent", "inconclusive", "invalid"]
-Flag = Literal["fragile", "tiny but real", "below margin", "unconfirmed", "indicative"]
+Flag = Literal["fragile", "tiny but real", "below margin", "unconfirmed", "indicative", "across runs"]
 
 FEWEST_VALID_BLOCKS = 6
 LEAST_VALID_RATIO = 0.8  # of the planned blocks
 FRAGILE_RANK_P = 0.10
-EQUIVALENCE_LEVEL = 0.90  # two one-sided tests at 5 %
 
 FLAG_MEANINGS: dict[Flag, str] = {
     "fragile": "a rank test, which ignores sizes, does not support it: look at the single blocks",
     "tiny but real": "the difference is real, and too small to matter",
     "below margin": "the estimate is smaller than the margin, although the interval reaches beyond it",
     "unconfirmed": "seen in one run; it is confirmed when a second run on fresh blocks agrees",
+    "across runs": "both sides were measured at different times, each divided by the control of its own run",
     "indicative": "some trials, or the host, were less quiet than a benchmark needs",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Exactly one word. ``reason`` says why there is no better one; empty where the word says it all."""
+    """Exactly one word.
+
+    Attributes:
+        reason: why there is no better word; empty where the word says it all.
+        open: whether more blocks of the same run could change it.
+    """
 
     word: Word
     flags: tuple[Flag, ...] = ()
     reason: str = ""
+    open: bool = False
 
 
 def margin_on_scale(metric: Metric, margin: float) -> float:
@@ -49,7 +55,14 @@ def too_few_blocks(valid: int, planned: int) -> str | None:
 
 
 def judge(
-    effect: Effect, metric: Metric, margin: float, p_adjusted: float, rank_p: float, *, degraded: bool
+    effect: Effect,
+    metric: Metric,
+    margin: float,
+    p_adjusted: float,
+    rank_p: float,
+    *,
+    degraded: bool,
+    alpha: float = ALPHA,
 ) -> Verdict:
     """Return the verdict on a valid comparison.
 
@@ -57,12 +70,14 @@ def judge(
         margin: on the scale of the effect.
         p_adjusted: after Benjamini-Hochberg over the family.
         degraded: some of its trials were degraded.
+        alpha: level of significance; equivalence takes two one-sided tests at the same level, that is an interval
+            of 1 - 2 alpha (90 % at 5 %) inside the margin.
 
     Source: measurement.md 4; reference/statistics.md 4.9.
     """
-    ninety = effect.interval(EQUIVALENCE_LEVEL)
-    inside = ninety is not None and ninety.inside(margin)
-    significant = p_adjusted <= ALPHA
+    narrow = effect.interval(1 - 2 * alpha)
+    inside = narrow is not None and narrow.inside(margin)
+    significant = p_adjusted <= alpha
     flags: list[Flag] = []
     word: Word
     if significant and not inside:
@@ -80,12 +95,12 @@ def judge(
         flags.append("fragile")
     if degraded:
         flags.append("indicative")
-    return Verdict(word, tuple(flags))
+    return Verdict(word, tuple(flags), open=word == "inconclusive")
 
 
-def selected_interval(effect: Effect, selected: int, family: int) -> Interval | None:
+def selected_interval(effect: Effect, selected: int, family: int, alpha: float = ALPHA) -> Interval | None:
     """Return the wider interval that is honest for a comparison picked because it was significant.
 
     Source: Benjamini and Yekutieli 2005 (false coverage rate), level 1 - q R / m.
     """
-    return effect.interval(1 - ALPHA * selected / family)
+    return effect.interval(1 - alpha * selected / family)

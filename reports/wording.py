@@ -10,11 +10,12 @@ from reports.comparison import Comparison
 from reports.metrics import Metric
 from reports.questions import Question
 from reports.statistics import Interval
-from reports.verdict import Verdict
+from reports.verdict import FEWEST_VALID_BLOCKS, Verdict
 
 MINUS = "\N{MINUS SIGN}"
 NBSP = "\N{NO-BREAK SPACE}"  # a number and its unit stay on one line
 ABSENT = "–"
+MOST_REACHABLE_BLOCKS = 30  # more than that nobody runs: the margin is out of reach (statistics.md 4.3)
 
 
 def percent_of_ln(ln_ratio: float) -> float:
@@ -65,6 +66,11 @@ def difference_unit(metric: Metric) -> str:
     return "%" if metric.scale == "ratio" else metric.unit
 
 
+def level_name(alpha: float) -> str:
+    """Return the confidence level of intervals, such as ``95 %``; in sequential mode ``98.2 %``."""
+    return f"{100 * (1 - alpha):g}{NBSP}%"
+
+
 def difference(comparison: Comparison) -> str:
     """Return the estimate with its unit, such as ``+61.2 %``."""
     bounds = difference_bounds(comparison)
@@ -74,7 +80,7 @@ def difference(comparison: Comparison) -> str:
 
 
 def interval(comparison: Comparison) -> str:
-    """Return the 95 % interval in brackets, such as ``[+55.0, +68.1]``; a dash with fewer than two blocks."""
+    """Return the interval in brackets, such as ``[+55.0, +68.1]``; a dash with fewer than two blocks."""
     bounds = difference_bounds(comparison)
     if bounds is None or bounds[1] is None or bounds[2] is None:
         return ABSENT
@@ -112,7 +118,12 @@ def added(comparison: Comparison) -> str:
 
 def blocks(needed: int | None) -> str:
     """Return how many blocks a margin asks for."""
-    return "more than 2000" if needed is None else str(max(needed, 6))
+    return "more than 2000" if needed is None else str(max(needed, FEWEST_VALID_BLOCKS))
+
+
+def is_reachable(needed: int | None) -> bool:
+    """Return whether a run of a size that people make would show the margin."""
+    return needed is not None and needed <= MOST_REACHABLE_BLOCKS
 
 
 def verdict_text(verdict: Verdict | None) -> str:
@@ -130,6 +141,8 @@ def lost(comparison: Comparison) -> str:
 
 def blocks_compared(comparison: Comparison) -> str:
     """Return the blocks compared, and those planned; repeated blocks can make it more than planned."""
+    if comparison.look is not None:
+        return f"{comparison.n} (looked at; {comparison.planned} at most)"
     if comparison.n > comparison.planned:
         return f"{comparison.n} ({comparison.planned} planned)"
     return f"{comparison.n} of {comparison.planned}"
@@ -142,11 +155,15 @@ def companion(comparison: Comparison) -> str:
         return ""
     if verdict.word == "invalid":
         return ". ".join(part for part in (verdict.reason, lost(comparison)) if part)
-    return (
-        f"{comparison.n} blocks show {on_scale(comparison.metric, comparison.detectable)} or more; "
-        f"the margin of {on_scale(comparison.metric, comparison.margin)} takes about "
-        f"{blocks(comparison.needed)} blocks"
-    )
+    margin = on_scale(comparison.metric, comparison.margin)
+    shown = f"{comparison.n} blocks show {on_scale(comparison.metric, comparison.detectable)} or more"
+    if is_reachable(comparison.needed):
+        return f"{shown}; the margin of {margin} takes about {blocks(comparison.needed)} blocks"
+    return f"{shown}; the margin of {margin} is not reachable here: it takes {_about(comparison.needed)} blocks"
+
+
+def _about(needed: int | None) -> str:
+    return blocks(needed) if needed is None else f"about {blocks(needed)}"
 
 
 def arm_sentence(question: Question, comparisons: Sequence[Comparison]) -> str:
@@ -181,9 +198,11 @@ def _latency_clause(question: Question, c: Comparison) -> str:
         return f"{what} {'is' if c.metric.name == 'p50' else 'are'} {_how_much(c, word)}{than}{_span(c)}"
     if word == "equivalent":
         return f"{what}: equivalent within ±{on_scale(c.metric, c.margin)} ({_seen(c)})"
-    return (
-        f"{what}: inconclusive ({_seen(c)}; about {blocks(c.needed)} blocks would show {on_scale(c.metric, c.margin)})"
-    )
+    margin = on_scale(c.metric, c.margin)
+    if is_reachable(c.needed):
+        return f"{what}: inconclusive ({_seen(c)}; about {blocks(c.needed)} blocks would show {margin})"
+    least = on_scale(c.metric, c.detectable)
+    return f"{what}: inconclusive ({_seen(c)}; {margin} is not reachable here, {c.n} blocks show {least} or more)"
 
 
 def _how_much(c: Comparison, word: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from meshgauge.matrix import Cell
 from meshgauge.run import RunRecord
 from reports.analysis import Analysis, Answer
-from reports.comparison import Comparison, compare
+from reports.comparison import Comparison
 from reports.questions import Question, QuestionKey, Scope, scope_of
 
 # Figures and pairs of one chapter: with more, a run of 1000 cells would take minutes to draw and nobody would look.
@@ -17,8 +17,7 @@ MOST_PAIRS = 300
 
 def asked(analysis: Analysis, question: Question) -> Answer:
     """Return the answer to a question of a chapter's own: its primary results are a family by themselves."""
-    plan = analysis.run.plan
-    return Answer(question, compare(question, analysis.readings, plan.blocks, plan.margins, analysis.withheld))
+    return analysis.answer(question)
 
 
 def answer_to(analysis: Analysis, key: QuestionKey) -> Answer | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ from meshgauge.matrix import MeshArm
 from meshgauge.run import RunRecord
 from reports.analysis import analyse
 from reports.headlines import headlines, overall
-from reports.wording import NBSP, added, difference, interval, level, signed
+from reports.wording import NBSP, added, companion, difference, interval, level, on_scale, signed
 
 MakeRun = Callable[..., RunRecord]
 TRUTH = {"envoy-1.40.0": 1.61, "envoy-1.36.4": 1.7, "nginx-1.31.0": 1.2, "haproxy-2.8.9": 1.1}
@@ -52,12 +53,30 @@ def test_each_arms_sentence_has_size_interval_milliseconds_and_cost(make_run: Ma
 
 
 def test_an_inconclusive_answer_says_what_it_would_take(make_run: MakeRun) -> None:
+    analysis = analyse(make_run(blocks=10, seed=4, world={"run_sd": 0.025}))
+    c = next(c for c in analysis.answers[0].comparisons if c.verdict and c.verdict.word == "inconclusive")
+    assert c.needed is not None
+    assert c.needed <= 30
+    sentence = dict(headlines(analysis)[0].sentences)[c.pair.label]
+    assert (
+        f"{difference(c)} {interval(c)}; about {c.needed} blocks would show {on_scale(c.metric, c.margin)}" in sentence
+    )
+    assert companion(c).endswith(f"the margin of {on_scale(c.metric, c.margin)} takes about {c.needed} blocks")
+
+
+def test_a_margin_out_of_reach_is_called_so_with_the_smallest_detectable_effect(make_run: MakeRun) -> None:
     analysis = analyse(make_run(blocks=6, world={"run_sd": 0.08}))
     c = analysis.answers[0].comparisons[0]
-    assert c.verdict is not None
-    assert c.verdict.word == "inconclusive"
+    assert c.needed is not None
+    assert c.needed > 30
+    assert c.detectable is not None
+    least = f"{100 * math.expm1(c.detectable):.1f}{NBSP}%"
     sentence = headlines(analysis)[0].sentences[0][1]
-    assert f"{difference(c)} {interval(c)}; about {c.needed} blocks would show 3.0{NBSP}%" in sentence
+    assert f"3.0{NBSP}% is not reachable here, 6 blocks show {least} or more" in sentence
+    assert companion(c) == (
+        f"6 blocks show {least} or more; the margin of 3.0{NBSP}% is not reachable here: "
+        f"it takes about {c.needed} blocks"
+    )
 
 
 def test_a_run_without_valid_blocks_says_so_first(make_run: MakeRun) -> None:

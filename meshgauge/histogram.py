@@ -7,9 +7,9 @@ bucket each; every octave above has ``SUB_BUCKETS / 2`` equal ones, so a bucket 
 
 from __future__ import annotations
 
+import math
 import zlib
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from typing import Self
 
 import numpy as np
@@ -26,6 +26,7 @@ TAIL_REQUESTS = 100  # a percentile needs this many requests above it (measureme
 _MAGIC = b"MGH1"
 
 Counts = npt.NDArray[np.int64]
+Pairs = tuple[npt.NDArray[np.int64], Counts]
 
 
 def bucket_index(values_ns: npt.ArrayLike) -> npt.NDArray[np.int64]:
@@ -50,23 +51,41 @@ def bucket_edges_ns() -> npt.NDArray[np.float64]:
 
 
 _EDGES_NS = bucket_edges_ns()
+_NO_PAIRS: Pairs = (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
 
 
-def _no_counts() -> Counts:
-    return np.zeros(BUCKETS, dtype=np.int64)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Histogram:
-    """Counts per bucket plus values beyond the range. Addition merges exactly.
+    """Counts per bucket plus values beyond the range. Addition merges exactly. Never changed once made.
+
+    Of the 27 648 buckets a trial uses some thousands, so only those are kept: (bucket, count) pairs, or, for a
+    histogram out of the store, its bytes alone (about 5 kB; a report of 10 000 trials has 40 000 of them), which
+    are unpacked whenever something is asked. Hold on to ``unpacked()`` to ask several things.
 
     Attributes:
-        counts: shape (BUCKETS,), requests per bucket.
         overflow: requests slower than ``MAX_VALUE_NS``; they rank above every bucket.
     """
 
-    counts: Counts = field(default_factory=_no_counts)
-    overflow: int = 0
+    __slots__ = ("_held", "overflow")
+
+    _held: Pairs | bytes  # bytes: as stored
+    overflow: int
+
+    def __init__(self, counts: Counts | None = None, overflow: int = 0) -> None:
+        """Keep what is counted in ``counts``: shape (BUCKETS,), requests per bucket; None: nothing."""
+        self._held = _NO_PAIRS
+        self.overflow = overflow
+        if counts is None:
+            return
+        if counts.shape != (BUCKETS,):
+            raise ValueError(f"counts have the shape {counts.shape}; a histogram has ({BUCKETS},)")
+        used = np.flatnonzero(counts)
+        self._held = (used, np.asarray(counts[used], dtype=np.int64))
+
+    @classmethod
+    def _holding(cls, held: Pairs | bytes, overflow: int) -> Self:
+        made = cls(None, overflow)
+        made._held = held
+        return made
 
     @classmethod
     def of(cls, values_ns: npt.ArrayLike) -> Self:
@@ -81,18 +100,26 @@ class Histogram:
     @classmethod
     def merged(cls, parts: Iterable[Histogram]) -> Self:
         """Return the exact sum of ``parts``; the empty histogram when there are none."""
-        counts, overflow = _no_counts(), 0
+        counts, overflow = np.zeros(BUCKETS, dtype=np.int64), 0
         for part in parts:
-            counts += part.counts
+            used, some = part.pairs()
+            counts[used] += some  # each bucket stands once in ``used``
             overflow += part.overflow
         return cls(counts, overflow)
 
+    @classmethod
+    def stored(cls, data: bytes) -> Self:
+        """Return what ``encode`` wrote as a histogram that stays packed until asked; see ``decode`` for errors."""
+        return cls._holding(data, _overflow_of(data))
+
     def __add__(self, other: Histogram) -> Histogram:
-        return Histogram(self.counts + other.counts, self.overflow + other.overflow)
+        return Histogram.merged((self, other))
 
     def __sub__(self, earlier: Histogram) -> Histogram:
         """Return what was counted since ``earlier``, a former state of the same counters."""
-        counts = self.counts - earlier.counts
+        counts = self.counts
+        used, some = earlier.pairs()
+        counts[used] -= some
         if counts.min() < 0 or self.overflow < earlier.overflow:
             raise ValueError("not an earlier state of this histogram")
         return Histogram(counts, self.overflow - earlier.overflow)
@@ -100,53 +127,89 @@ class Histogram:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Histogram):
             return NotImplemented
-        return self.overflow == other.overflow and bool(np.array_equal(self.counts, other.counts))
+        if self.overflow != other.overflow:
+            return False
+        return all(np.array_equal(mine, theirs) for mine, theirs in zip(self.pairs(), other.pairs(), strict=True))
 
     __hash__ = None  # type: ignore[assignment]  # arrays inside
+
+    def __repr__(self) -> str:
+        return f"Histogram({self.total} requests, {self.overflow} of them beyond the range)"
+
+    def pairs(self) -> Pairs:
+        """Return the buckets in use, ascending, and how many requests each holds: two arrays of shape (used,)."""
+        return _unpacked(self._held) if isinstance(self._held, bytes) else self._held
+
+    def unpacked(self) -> Histogram:
+        """Return this histogram with its pairs at hand."""
+        return self._holding(self.pairs(), self.overflow) if isinstance(self._held, bytes) else self
+
+    @property
+    def counts(self) -> Counts:
+        """Requests per bucket, shape (BUCKETS,): an array of the caller's own, made anew each time."""
+        counts = np.zeros(BUCKETS, dtype=np.int64)
+        used, some = self.pairs()
+        counts[used] = some
+        return counts
 
     @property
     def total(self) -> int:
         """Requests counted, overflow included."""
-        return int(self.counts.sum()) + self.overflow
+        return int(self.pairs()[1].sum()) + self.overflow
+
+    def quantiles_ns(self, ps: Sequence[float]) -> npt.NDArray[np.float64]:
+        """Return the quantiles in ns, shape (len(ps),), interpolated inside their bucket; NaN where not known.
+
+        Nothing is known of an empty histogram, and of ranks among the overflown. The rank rule is rank = p * n
+        over the cumulative counts, linear inside the bucket.
+
+        Raises:
+            ValueError: a p outside 0..1.
+        """
+        shares = np.asarray(ps, dtype=np.float64)
+        if not ((shares >= 0) & (shares <= 1)).all():
+            raise ValueError(f"p must lie in 0..1, not {ps}")
+        used, counts = self.pairs()
+        cumulative = np.cumsum(counts)
+        ranks = shares * (int(cumulative[-1]) + self.overflow if used.size else self.overflow)
+        at = np.searchsorted(cumulative, ranks, side="left")
+        known = at < used.size
+        at = at[known]
+        inside = (ranks[known] - (cumulative[at] - counts[at])) / counts[at]
+        low, high = _EDGES_NS[used[at]], _EDGES_NS[used[at] + 1]
+        found = np.full(shares.shape, np.nan)
+        found[known] = low + np.maximum(inside, 0.0) * (high - low)
+        return found
 
     def quantile_ns(self, p: float) -> float | None:
-        """Return the ``p`` quantile in ns, interpolated inside its bucket; None when empty or overflown.
-
-        The rank rule is rank = p * n over the cumulative counts, linear inside the bucket.
-        """
-        if not 0.0 <= p <= 1.0:
-            raise ValueError(f"p must lie in 0..1, not {p}")
-        if self.total == 0:
-            return None
-        rank = p * self.total
-        cumulative = np.cumsum(self.counts)
-        at = int(np.searchsorted(cumulative, rank, side="left")) if rank > 0 else int(np.argmax(self.counts > 0))
-        if at >= BUCKETS:
-            return None  # among the overflown: all we know is that it is beyond the range
-        below = int(cumulative[at]) - int(self.counts[at])
-        share = (rank - below) / int(self.counts[at])
-        return float(_EDGES_NS[at] + max(share, 0.0) * (_EDGES_NS[at + 1] - _EDGES_NS[at]))
+        """Return one quantile by the rule of ``quantiles_ns``; None where it is not known."""
+        found = float(self.quantiles_ns((p,))[0])
+        return None if math.isnan(found) else found
 
     def reportable_quantile_ns(self, p: float) -> float | None:
         """Return ``quantile_ns(p)`` when at least TAIL_REQUESTS lie above it, else None."""
-        return self.quantile_ns(p) if self.total * (1.0 - p) >= TAIL_REQUESTS else None
+        at_hand = self.unpacked()
+        return at_hand.quantile_ns(p) if at_hand.total * (1.0 - p) >= TAIL_REQUESTS else None
 
     def mean_ns(self) -> float | None:
         """Return the mean of bucket midpoints in ns; None when empty or when anything overflowed."""
-        if self.total == 0 or self.overflow:
+        used, counts = self.pairs()
+        if not used.size or self.overflow:
             return None
-        middles = (_EDGES_NS[:-1] + _EDGES_NS[1:]) / 2
-        return float(self.counts @ middles / self.total)
+        middles = (_EDGES_NS[used] + _EDGES_NS[used + 1]) / 2
+        return float(counts @ middles / counts.sum())
 
     def max_ns(self) -> float | None:
         """Return the upper edge of the highest bucket in use; None when empty or overflown."""
-        used = np.flatnonzero(self.counts)
+        used, _ = self.pairs()
         return float(_EDGES_NS[used[-1] + 1]) if used.size and not self.overflow else None
 
     def encode(self) -> bytes:
         """Return the lossless wire and storage form: magic, overflow, zlib of sparse (index, count)."""
-        used = np.flatnonzero(self.counts)
-        pairs = np.concatenate([np.diff(used, prepend=0), self.counts[used]]).astype("<i8")
+        if isinstance(self._held, bytes):
+            return self._held
+        used, counts = self._held
+        pairs = np.concatenate([np.diff(used, prepend=0), counts]).astype("<i8")
         return _MAGIC + int(self.overflow).to_bytes(8, "little") + zlib.compress(pairs.tobytes(), 6)
 
     @classmethod
@@ -156,10 +219,24 @@ class Histogram:
         Raises:
             ValueError: the bytes are not a histogram of this layout.
         """
-        if data[:4] != _MAGIC:
-            raise ValueError("not a Meshgauge histogram (magic bytes differ)")
-        pairs = np.frombuffer(zlib.decompress(data[12:]), dtype="<i8")
-        steps, used_counts = np.split(pairs, 2)
-        counts = _no_counts()
-        counts[np.cumsum(steps)] = used_counts
-        return cls(counts, int.from_bytes(data[4:12], "little"))
+        overflow = _overflow_of(data)
+        return cls._holding(_unpacked(data), overflow)
+
+
+def _overflow_of(data: bytes) -> int:
+    if data[:4] != _MAGIC:
+        raise ValueError("not a Meshgauge histogram (magic bytes differ)")
+    return int.from_bytes(data[4:12], "little")
+
+
+def _unpacked(data: bytes) -> Pairs:
+    """Return the pairs in ``data``, whose magic is known to be right."""
+    try:
+        numbers = np.frombuffer(zlib.decompress(data[12:]), dtype="<i8")
+    except (zlib.error, ValueError) as error:
+        raise ValueError(f"not a whole Meshgauge histogram: {error}") from error
+    steps, counts = numbers[: numbers.size // 2], numbers[numbers.size // 2 :]
+    used = np.cumsum(steps)
+    if steps.size != counts.size or (used.size and not (used[0] >= 0 and steps[1:].all() and used[-1] < BUCKETS)):
+        raise ValueError("not a Meshgauge histogram of this layout (its buckets are out of order or range)")
+    return used, counts

@@ -11,7 +11,7 @@ from meshgauge.histogram import Histogram
 from meshgauge.matrix import Cell, is_baseline
 from meshgauge.plan import Margins
 from meshgauge.trial import CLOCKS, Clock, LoadResult, Spoils, TrialRecord
-from reports.quantiles import quantiles_ms, reportable
+from reports.quantiles import reportable_quantiles_ms
 from reports.statistics import LN_SD_FLOOR
 
 MIB = 2**20
@@ -94,11 +94,7 @@ def clock_levels(load: LoadResult | None) -> ClockLevels:
     levels: dict[Clock, tuple[float | None, float | None]] = {}
     for clock in CLOCKS:
         histogram = Histogram() if load is None else load.clock(clock, VERDICT_OUTCOME)
-        total = histogram.total
-        p50, p99 = (
-            float(value) if reportable(total, p) and math.isfinite(value) else None
-            for p, value in zip((0.5, 0.99), quantiles_ms(histogram, (0.5, 0.99)), strict=True)
-        )
+        p50, p99 = reportable_quantiles_ms(histogram, (0.5, 0.99))
         levels[clock] = (p50, p99)
     return levels
 
@@ -152,12 +148,8 @@ def is_data_plane(component: str) -> bool:
 
 def _latencies(load: LoadResult) -> dict[str, float | None]:
     histogram = load.clock(VERDICT_CLOCK, VERDICT_OUTCOME)
-    total = histogram.total
-    values = quantiles_ms(histogram, tuple(LATENCY_PERCENTILES.values()))
-    return {
-        name: float(value) if reportable(total, p) and math.isfinite(value) else None
-        for (name, p), value in zip(LATENCY_PERCENTILES.items(), values, strict=True)
-    }
+    values = reportable_quantiles_ms(histogram, tuple(LATENCY_PERCENTILES.values()))
+    return dict(zip(LATENCY_PERCENTILES, values, strict=True))
 
 
 def _costs(trial: TrialRecord, load: LoadResult, cell: Cell) -> dict[str, float | None]:

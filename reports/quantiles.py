@@ -1,38 +1,31 @@
-"""Many quantiles of one histogram at once, by the rank rule of meshgauge.histogram."""
+"""Quantiles of one histogram in ms, by the rank rule of meshgauge.histogram."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from meshgauge.histogram import TAIL_REQUESTS, Histogram, bucket_edges_ns
+from meshgauge.histogram import TAIL_REQUESTS, Histogram
 
 NS_PER_MS = 1e6
 
-_EDGES_NS = bucket_edges_ns()
-
 
 def quantiles_ms(histogram: Histogram, ps: Sequence[float]) -> npt.NDArray[np.float64]:
-    """Return the quantiles in ms, shape (len(ps),); NaN where the histogram is empty or has overflown.
+    """Return the quantiles in ms, shape (len(ps),); NaN where the histogram is empty or has overflown."""
+    return histogram.quantiles_ns(ps) / NS_PER_MS
 
-    One pass over the used buckets serves all of ``ps``; Histogram.quantile_ns sums all buckets anew for each.
-    """
-    total = histogram.total
-    used = np.flatnonzero(histogram.counts)
-    found = np.full(len(ps), np.nan)
-    if total == 0 or used.size == 0:
-        return found
-    cumulative = np.cumsum(histogram.counts[used])
-    ranks = np.asarray(ps, dtype=np.float64) * total
-    at = np.searchsorted(cumulative, ranks, side="left")
-    known = at < used.size
-    bucket, at = used[at[known]], at[known]
-    counts = histogram.counts[bucket]
-    share = np.maximum((ranks[known] - (cumulative[at] - counts)) / counts, 0.0)
-    found[known] = (_EDGES_NS[bucket] + share * (_EDGES_NS[bucket + 1] - _EDGES_NS[bucket])) / NS_PER_MS
-    return found
+
+def reportable_quantiles_ms(histogram: Histogram, ps: Sequence[float]) -> list[float | None]:
+    """Return the quantiles in ms in the order of ``ps``; None where too few requests lie above, or where unknown."""
+    at_hand = histogram.unpacked()
+    total = at_hand.total
+    return [
+        float(value) if reportable(total, p) and math.isfinite(value) else None
+        for p, value in zip(ps, quantiles_ms(at_hand, ps), strict=True)
+    ]
 
 
 def reportable(requests: int, p: float) -> bool:

@@ -7,6 +7,7 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from meshgauge.errors import MeasurementError
 from meshgauge.matrix import Cell
@@ -27,22 +28,25 @@ from reports.provenance import changed_environments
 TOO_FEW_REQUESTS = "fewer than 100 requests above it"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class MeasuredTrial:
     """A trial with what was read from it.
 
     Attributes:
-        clocks: p50 and p99 of each clock, in ms.
         host: where its environment ran; None when nobody recorded it.
     """
 
     trial: TrialRecord
     cell: Cell
     reading: Reading
-    clocks: ClockLevels
     spoiled: frozenset[str]
     degraded: frozenset[str]
     host: str | None
+
+    @cached_property
+    def clocks(self) -> ClockLevels:
+        """p50 and p99 of each clock, in ms. Read when first asked for: no verdict needs it, and it costs most."""
+        return clock_levels(self.trial.load)
 
     def value(self, metric: Metric) -> float | None:
         """Return the reading where it may enter a comparison."""
@@ -66,7 +70,6 @@ class Readings:
                 trial,
                 cells[trial.cell],
                 read_trial(trial, cells[trial.cell]),
-                clock_levels(trial.load),
                 spoiled_kinds(trial),
                 degraded_kinds(trial),
                 hosts.get((cells[trial.cell].environment.key, trial.block, trial.replicate)),

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshgauge.histogram import MAX_VALUE_NS, Histogram
-from reports.quantiles import quantiles_ms, reportable
+from reports.quantiles import quantiles_ms, reportable, reportable_quantiles_ms
 
 PS = (0.0, 0.1, 0.5, 0.9, 0.99, 0.999, 1.0)
 
@@ -42,3 +42,14 @@ def test_nothing_and_the_overflown_have_no_quantile() -> None:
 @pytest.mark.parametrize(("requests", "p", "enough"), [(10_000, 0.99, True), (9_999, 0.99, False), (200, 0.5, True)])
 def test_a_percentile_needs_a_hundred_requests_above_it(requests: int, p: float, enough: bool) -> None:
     assert reportable(requests, p) is enough
+
+
+def test_a_percentile_with_too_few_requests_above_it_is_none_and_not_a_number() -> None:
+    histogram = Histogram.of(np.arange(9_999) + 1_000_000)
+    p50, p99, p999 = reportable_quantiles_ms(Histogram.stored(histogram.encode()), (0.5, 0.99, 0.999))
+    assert p50 == quantiles_ms(histogram, (0.5,))[0]
+    assert p99 is None
+    assert p999 is None
+    assert reportable_quantiles_ms(Histogram(), (0.5,)) == [None]
+    lost = Histogram.of([1000] * 300 + [MAX_VALUE_NS + 1] * 700)
+    assert reportable_quantiles_ms(lost, (0.2, 0.5))[1] is None

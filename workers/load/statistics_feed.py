@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import numpy as np
 from locust.stats import RequestStats, StatsEntry
 
 from meshgauge.histogram import Histogram, bucket_edges_ns
@@ -18,9 +17,9 @@ _MIDDLES_NS = (bucket_edges_ns()[:-1] + bucket_edges_ns()[1:]) / 2
 def response_times_ms(histogram: Histogram) -> dict[float, int]:
     """Return counts per response time in ms, rounded to three digits."""
     times: dict[float, int] = {}
-    for bucket in np.flatnonzero(histogram.counts):
+    for bucket, count in zip(*histogram.pairs(), strict=True):
         middle_ms = float(f"{_MIDDLES_NS[bucket] / _NS_PER_MS:.{_DIGITS}g}")
-        times[middle_ms] = times.get(middle_ms, 0) + int(histogram.counts[bucket])
+        times[middle_ms] = times.get(middle_ms, 0) + int(count)
     return times
 
 

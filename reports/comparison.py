@@ -108,10 +108,21 @@ def compare(
         if (comparison := observe(pair, metric, readings, planned, margins, sequential=sequential)).losses
         or comparison.blocks
     ]
-    refusals = {id(c): _withheld(withheld) or refusal(c, readings) for c in raw if c.metric.primary}
-    family = [c for c in raw if c.metric.primary and refusals[id(c)] is None]
+    return judge_family(raw, readings, withheld)
+
+
+def judge_family(
+    observed: Sequence[Comparison], readings: Readings, withheld: str | None = None
+) -> tuple[Comparison, ...]:
+    """Return comparisons with their verdicts, in the order given: the primary ones that may be judged are one family.
+
+    Args:
+        observed: as ``observe`` made them, of one run.
+    """
+    refused = {id(c): _withheld(withheld) or refusal(c, readings) for c in observed if c.metric.primary}
+    family = [c for c in observed if c.metric.primary and refused[id(c)] is None]
     judged = {id(before): after for before, after in zip(family, _judged(family), strict=True)}
-    return tuple(judged.get(id(c)) or _unjudged(c, refusals.get(id(c))) for c in raw)
+    return tuple(judged.get(id(c)) or _unjudged(c, refused.get(id(c))) for c in observed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from reports.chapters.applications import applications_chapter
 from reports.chapters.diary import diary_chapters
 from reports.chapters.meshes import meshes_chapter
 from reports.chapters.provenance import provenance_chapter
+from reports.chapters.rates import rates_chapter
 from reports.chapters.releases import releases_chapter
 
 _STATELESS = frozenset({"configuration", "provenance"})  # true of a run however it ended
@@ -22,6 +23,7 @@ def chapters_of(analysis: Analysis) -> tuple[Chapter, ...]:
         meshes_chapter(analysis),
         releases_chapter(analysis),
         applications_chapter(analysis),
+        rates_chapter(analysis),
         *diary_chapters(analysis),
         provenance_chapter(analysis),
     )

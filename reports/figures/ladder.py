@@ -124,8 +124,8 @@ def _panel(axes: Axes, metric: str, steps: Sequence[Step], *, named: bool) -> No
     comparisons = [c for _, c, _ in known]
     if comparisons:
         axes.set_title(comparisons[0].metric.title, loc="left", size=9.5, weight="bold", color=INK, pad=5)
-        margin = percent_of_ln(comparisons[0].margin or 0.0)
-        axes.axhspan(-margin, margin, color=MARGIN_STRIP, lw=0, zorder=0)
+        margin = comparisons[0].margin or 0.0  # symmetric on the ln scale
+        axes.axhspan(percent_of_ln(-margin), percent_of_ln(margin), color=MARGIN_STRIP, lw=0, zorder=0)
     axes.axhline(0, color=FAINT, lw=1.2, zorder=1)
     for at, c, (middle, low, high) in known:
         word = c.verdict.word if c.verdict else "invalid"

@@ -6,21 +6,36 @@ from collections.abc import Sequence
 
 from reports.chapter import Cell, Grid
 from reports.comparison import Comparison
-from reports.wording import ABSENT, added, blocks_compared, companion, difference, interval, level, lost, verdict_text
-
-COLUMNS = (
-    "comparison",
-    "measured",
-    "other side",
-    "this side",
-    "difference",
-    "95 % interval",
-    "in this run",
-    "blocks",
-    "verdict",
-    "remark",
+from reports.wording import (
+    ABSENT,
+    added,
+    blocks_compared,
+    companion,
+    difference,
+    interval,
+    level,
+    level_name,
+    lost,
+    verdict_text,
 )
+
 NUMERIC = frozenset({2, 3, 4, 5, 6, 7})
+
+
+def columns(alpha: float) -> tuple[str, ...]:
+    """Return the heads of a table of results whose intervals are of 1 - ``alpha``."""
+    return (
+        "comparison",
+        "measured",
+        "other side",
+        "this side",
+        "difference",
+        f"{level_name(alpha)} interval",
+        "in this run",
+        "blocks",
+        "verdict",
+        "remark",
+    )
 
 
 def result_grids(name: str, title: str, comparisons: Sequence[Comparison]) -> tuple[Grid, ...]:
@@ -28,16 +43,17 @@ def result_grids(name: str, title: str, comparisons: Sequence[Comparison]) -> tu
     primary = [c for c in comparisons if c.metric.primary]
     others = [c for c in comparisons if not c.metric.primary]
     grids = []
+    heads = columns(comparisons[0].alpha) if comparisons else ()
     if primary:
-        grids.append(Grid(name, title, COLUMNS, tuple(map(result_row, primary)), NUMERIC))
+        grids.append(Grid(name, title, heads, tuple(map(result_row, primary)), NUMERIC))
     if others:
         rows = tuple(map(result_row, others))
-        grids.append(Grid(f"{name}-more", f"{title}: what gets no verdict", COLUMNS, rows, NUMERIC, folded=True))
+        grids.append(Grid(f"{name}-more", f"{title}: what gets no verdict", heads, rows, NUMERIC, folded=True))
     return tuple(grids)
 
 
 def result_row(c: Comparison) -> tuple[Cell, ...]:
-    """Return one comparison as a row of COLUMNS."""
+    """Return one comparison as a row beneath ``columns``."""
     note = companion(c) or (lost(c) if c.metric.primary and c.n < c.planned else "")
     return (
         Cell(c.pair.label),

@@ -25,7 +25,8 @@ from reports.figures.canvas import (
     put_title,
     shortened,
 )
-from reports.wording import percent_of_ln, signed
+from reports.statistics import ALPHA
+from reports.wording import level_name, percent_of_ln, signed
 
 PANEL_IN = 1.55
 PANEL_HEAD_IN = 0.34
@@ -68,8 +69,9 @@ def _rows(step: Step, newest: str) -> list[Row]:
                 "compared_with": newest,
                 "metric": name,
                 "difference_percent": None if span is None else span[0],
-                "low_95_percent": None if span is None else span[1],
-                "high_95_percent": None if span is None else span[2],
+                "low_percent": None if span is None else span[1],
+                "high_percent": None if span is None else span[2],
+                "interval_level": 1 - c.alpha,
                 "blocks": c.n,
                 "verdict_on_newest": None if c.verdict is None else c.verdict.word,
                 "reason": None if c.verdict is None else c.verdict.reason,
@@ -105,7 +107,8 @@ def _draw(title: str, where: str, steps: Sequence[Step]) -> Figure:
     figure = new_figure(total)
     counts = sorted({c.n for step in steps for c in step.against_newest.values()})
     n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    what = f"Difference of each release to {steps[-1].release} (line at 0) in %, with 95 % interval; n = {n} blocks."
+    said = level_name(max((c.alpha for step in steps for c in step.against_newest.values()), default=ALPHA))
+    what = f"Difference of each release to {steps[-1].release} (line at 0) in %, {said} interval; n = {n} blocks."
     put_title(figure, title, what, where)
     top = total - HEAD_IN
     for at, metric in enumerate(metrics):

@@ -86,7 +86,7 @@ def confirm(
 
     Source: reference/statistics.md 3.6 and 4.7 (false discovery rate .006 to .009, power .65 to .72).
     """
-    _assert_fresh(screen.run, fresh.run)
+    assert_fresh(screen.run, fresh.run)
     chosen = [c for c in (survivors(screen) if screened is None else screened) if is_survivor(c)]
     cells = {cell.key: cell for cell in fresh.run.cells}
     plan = fresh.run.plan
@@ -94,7 +94,7 @@ def confirm(
     for at, old in enumerate(chosen):
         pair = old.pair
         cell, control = cells.get(pair.cell.key), cells.get(pair.control.key)
-        if cell and control and _same_cell(cell, pair.cell) and _same_cell(control, pair.control):
+        if cell and control and same_cell(cell, pair.cell) and same_cell(control, pair.control):
             again = replace(pair, cell=cell, control=control)
             observed[at] = observe(
                 again, old.metric, fresh.readings, plan.blocks, plan.margins, sequential=plan.sequential
@@ -140,7 +140,12 @@ def remarks_on(confirmations: Sequence[Confirmation], screen_id: str) -> tuple[R
     return (head, *(Remark("note", c.reason) for c in confirmations))
 
 
-def _assert_fresh(screen: RunRecord, fresh: RunRecord) -> None:
+def assert_fresh(screen: RunRecord, fresh: RunRecord) -> None:
+    """See that every block of ``fresh`` began after ``screen`` had ended.
+
+    Raises:
+        MeasurementError: the screening run is not over, or a block began before its end.
+    """
     ended = screen.finished_at
     if ended is None:
         raise MeasurementError(f"run {screen.run_id} is not over: nothing of it can be confirmed yet")
@@ -153,7 +158,7 @@ def _assert_fresh(screen: RunRecord, fresh: RunRecord) -> None:
         )
 
 
-def _same_cell(one: Cell, other: Cell) -> bool:
+def same_cell(one: Cell, other: Cell) -> bool:
     """Return whether two cells of different runs measure the same thing; where it was measured may differ in name."""
     ours, theirs = one.environment, other.environment
     return (

@@ -8,6 +8,7 @@ from reports.analysis import Analysis
 from reports.chapter import Chapter
 from reports.chapters.answers import state_of
 from reports.chapters.applications import applications_chapter
+from reports.chapters.cost import cost_chapter
 from reports.chapters.diary import diary_chapters
 from reports.chapters.meshes import meshes_chapter
 from reports.chapters.provenance import provenance_chapter
@@ -24,6 +25,7 @@ def chapters_of(analysis: Analysis) -> tuple[Chapter, ...]:
         releases_chapter(analysis),
         applications_chapter(analysis),
         rates_chapter(analysis),
+        cost_chapter(analysis),
         *diary_chapters(analysis),
         provenance_chapter(analysis),
     )

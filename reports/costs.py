@@ -1,0 +1,106 @@
+"""Levels of memory and of whole-host CPU of single arms, with their interval between runs."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from scipy import stats
+
+from meshgauge.matrix import Cell
+from reports.levels import SERVING_COMPONENTS
+from reports.metrics import METRIC_OF, MIB, is_data_plane
+from reports.readings import MeasuredTrial, Readings
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """Arithmetic mean over runs with its 95 % t interval between runs; no interval for a single run."""
+
+    runs: int
+    value: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryStack:
+    """Resident memory of one cell in MiB: mean over the window and over valid runs, per component and in total.
+
+    Attributes:
+        peak: the highest total of component peaks in any run; None where one component has none.
+    """
+
+    cell: Cell
+    parts: Mapping[str, float]
+    total: Mean
+    peak: float | None
+
+    @property
+    def data_plane(self) -> float:
+        """The proxies' part, MiB."""
+        return sum(value for name, value in self.parts.items() if is_data_plane(name))
+
+
+def memory_stack(cell: Cell, readings: Readings) -> MemoryStack | None:
+    """Return what the parts of a cell hold; None when no valid run measured all of them."""
+    runs: list[Mapping[str, float]] = []
+    peaks: list[float | None] = []
+    for turn in turns_of(cell, readings):
+        parts = _parts(turn)
+        if parts:
+            runs.append(parts)
+            peaks.append(_peak(turn))
+    if not runs:
+        return None
+    summed: dict[str, float] = defaultdict(float)
+    for parts in runs:
+        for name, value in parts.items():
+            summed[name] += value / len(runs)
+    known = [peak for peak in peaks if peak is not None]
+    return MemoryStack(
+        cell,
+        {name: summed[name] for name in SERVING_COMPONENTS if name in summed},
+        mean_of([sum(parts.values()) for parts in runs]),
+        max(known) if len(known) == len(runs) else None,
+    )
+
+
+def host_cpu(cell: Cell, readings: Readings) -> Mean | None:
+    """Return cores per 1000 rps of the whole host, load generator included; None where it was not measured."""
+    metric = METRIC_OF["cpu_host"]
+    values = [value for turn in turns_of(cell, readings) if (value := turn.value(metric)) is not None]
+    return mean_of(values) if values else None
+
+
+def mean_of(values: Sequence[float]) -> Mean:
+    """Return the mean of one or more values with its 95 % t interval."""
+    n, mean = len(values), statistics.fmean(values)
+    if n < 2:
+        return Mean(n, mean, None, None)
+    half = float(stats.t.ppf(0.975, n - 1)) * statistics.stdev(values) / math.sqrt(n)
+    return Mean(n, mean, mean - half, mean + half)
+
+
+def turns_of(cell: Cell, readings: Readings) -> list[MeasuredTrial]:
+    """Return the trials of a cell in the order of blocks."""
+    return [turn for _, turns in sorted(readings.blocks_of(cell).items()) for turn in turns]
+
+
+def _parts(turn: MeasuredTrial) -> Mapping[str, float]:
+    """Return MiB per serving component; empty when one of them is unknown or memory is spoiled."""
+    if turn.trial.load is None or "memory" in turn.spoiled:
+        return {}
+    found = {u.component: u.memory_mean_bytes for u in turn.trial.usage if u.component in SERVING_COMPONENTS}
+    parts = {name: value / MIB for name, value in found.items() if value is not None}
+    proxies = sum(is_data_plane(name) for name in parts)
+    return parts if len(parts) == len(found) and proxies == len(turn.cell.environment.mesh.hops) else {}
+
+
+def _peak(turn: MeasuredTrial) -> float | None:
+    peaks = [u.memory_peak_bytes for u in turn.trial.usage if u.component in SERVING_COMPONENTS]
+    known = [peak for peak in peaks if peak is not None]
+    return sum(known) / MIB if known and len(known) == len(peaks) else None

@@ -45,6 +45,8 @@ _TELLERS: Mapping[str, Callable[[Data], str]] = {
     "block_added": lambda data: (
         f"block {data['block'] + 1} added at the end: invalid trials in {data['invalid_blocks']} blocks"
     ),
+    "looked": lambda data: str(data["sentence"]),
+    "stopped": lambda _data: "the rest of the run is cancelled: it has its answers",
     "cancel_requested": lambda data: f"{data['by']} asked to cancel",
     "finished": lambda data: f"{data['state']}{_reason(data)}",
 }

@@ -22,6 +22,8 @@ from meshgauge.store.bulk import copy_rows
 
 MAX_EXTRA_BLOCKS_RATIO = 0.3  # measurement.md 6: at most 30 % more blocks than planned
 
+STOPPED = "stopped"  # event of a sequential run that had its answers before its last block
+
 SiteOf = Callable[[Infrastructure], str]
 
 
@@ -238,13 +240,7 @@ def request_cancel(connection: sa.Connection, run_id: uuid.UUID, cancelled_by: s
     Raises:
         UnknownNameError: no such run.
     """
-    # Environments before their run, as whoever claims one locks them: the other way round the two can deadlock.
-    connection.execute(
-        sa.select(schema.environment.c.id)
-        .where(schema.environment.c.run_id == run_id, schema.environment.c.state == "pending")
-        .order_by(schema.environment.c.ordinal)
-        .with_for_update()
-    )
+    lock_pending(connection, run_id)
     asked = connection.execute(
         sa.update(schema.run)
         .where(schema.run.c.id == run_id, schema.run.c.finished_at.is_(None), schema.run.c.cancel_at.is_(None))
@@ -258,9 +254,18 @@ def request_cancel(connection: sa.Connection, run_id: uuid.UUID, cancelled_by: s
     return get(connection, run_id)
 
 
-def cancel_pending(connection: sa.Connection, run_id: uuid.UUID) -> None:
+def lock_pending(connection: sa.Connection, run_id: uuid.UUID) -> None:
+    """Lock what nobody has claimed, before the run: the other way round it can deadlock with whoever claims one."""
+    connection.execute(
+        sa.select(schema.environment.c.id)
+        .where(schema.environment.c.run_id == run_id, schema.environment.c.state == "pending")
+        .order_by(schema.environment.c.ordinal)
+        .with_for_update()
+    )
+
+
+def cancel_pending(connection: sa.Connection, run_id: uuid.UUID, reason: str = "the run was cancelled") -> None:
     """Cancel everything of a run that nobody has claimed."""
-    reason = "the run was cancelled"
     ended = (
         connection.execute(
             sa.update(schema.environment)
@@ -307,12 +312,23 @@ def _sentence(connection: sa.Connection, run_id: uuid.UUID, counts: Mapping[str,
     sentence = f"{', '.join(parts) or 'no'} trials"
     if cancelled_by:
         sentence += f"; cancelled by {cancelled_by}"
+    stopped = _stopped_because(connection, run_id)
+    if stopped:
+        sentence += f"; {stopped}"
     spoilt = ", ".join(f"{gate} {number}x" for gate, number in _invalid_gates(connection, run_id))
     if spoilt:
         sentence += f"; invalid by {spoilt}"
     for reason, number in _other_reasons(connection, run_id):
         sentence += f"; {number}x {reason}"
     return sentence
+
+
+def _stopped_because(connection: sa.Connection, run_id: uuid.UUID) -> str | None:
+    """Return what the look that stopped a sequential run said; None for a run that nobody stopped early."""
+    data = connection.execute(
+        sa.select(schema.event.c.data).where(schema.event.c.run_id == run_id, schema.event.c.kind == STOPPED)
+    ).scalar()
+    return None if data is None else str(data["sentence"])
 
 
 _OF_FINAL_ATTEMPT = (schema.gate.c.trial_id == schema.trial.c.id) & (schema.gate.c.attempt == schema.trial.c.attempt)
@@ -350,7 +366,8 @@ def advance(connection: sa.Connection, run_id: uuid.UUID) -> None:
     ).one_or_none()
     if run is None or _open_environments(connection, run_id):
         return
-    if run.cancel_at is not None or not _add_block_for_invalid(connection, run_id, run):
+    over = run.cancel_at is not None or _stopped_because(connection, run_id) is not None
+    if over or not _add_block_for_invalid(connection, run_id, run):
         _finish(connection, run_id, run)
 
 

@@ -96,9 +96,9 @@ def block_level(turns: Sequence[MeasuredTrial], metric: Metric) -> float | None:
     values = [value for turn in turns if (value := turn.value(metric)) is not None]
     if not values:
         return None
-    if metric.scale == "ratio":
-        return statistics.fmean(math.log(value) for value in values)
-    return statistics.fmean(values)
+    on_scale = [math.log(value) for value in values] if metric.scale == "ratio" else values
+    # One turn is the rule; means of a single value took a sixth of a whole analysis.
+    return on_scale[0] if len(on_scale) == 1 else statistics.fmean(on_scale)
 
 
 def mean_level(levels: Sequence[float], metric: Metric) -> float | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
+from operator import attrgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -27,7 +30,9 @@ from meshgauge.trial import (
     WorkerHealth,
 )
 
-_Attempt = tuple[uuid.UUID, int]
+# The trial as text: to make a UUID of it costs more than all the rest of a row.
+_Attempt = tuple[str, int]
+_ROWS_AT_ONCE = 2000  # histograms are some 5 kB a row
 
 
 def read_run(connection: sa.Connection, run_id: uuid.UUID) -> RunRecord:
@@ -124,10 +129,10 @@ def _trials(connection: sa.Connection, run_id: uuid.UUID) -> tuple[TrialRecord, 
     histograms = _histograms(connection, run_id)
     seconds = _grouped(connection, run_id, schema.second, SecondRow, order="second")
     usage = _grouped(connection, run_id, schema.component_usage, ComponentUsage, order="component")
-    gates = _grouped(connection, run_id, schema.gate, GateResult, order="gate", spoils=frozenset)
+    gates = _grouped(connection, run_id, schema.gate, GateResult, order="gate", spoils=_kinds)
     return tuple(
         TrialRecord(
-            trial_id=str(row.id),
+            trial_id=(trial_id := str(row.id)),
             attempt=row.attempt or 0,
             block=row.block,
             replicate=row.replicate,
@@ -137,9 +142,9 @@ def _trials(connection: sa.Connection, run_id: uuid.UUID) -> tuple[TrialRecord, 
             reason=row.reason,
             started_at=row.started_at,
             finished_at=row.finished_at,
-            load=_load(row.summary, histograms[row.id, row.attempt], seconds[row.id, row.attempt]),
-            usage=tuple(usage[row.id, row.attempt]),
-            gates=tuple(gates[row.id, row.attempt]),
+            load=_load(row.summary, histograms[trial_id, row.attempt], seconds[trial_id, row.attempt]),
+            usage=tuple(usage[trial_id, row.attempt]),
+            gates=tuple(gates[trial_id, row.attempt]),
             provenance={"checks": row.checks or []},
         )
         for row in rows
@@ -165,32 +170,59 @@ def _load(
     )
 
 
-def _counted(table: sa.Table, run_id: uuid.UUID) -> sa.Select[Any]:
-    """Select the rows of ``table`` that belong to the counted attempts of a run's trials."""
+def _counted(
+    connection: sa.Connection, run_id: uuid.UUID, table: sa.Table, names: Iterable[str]
+) -> Iterator[tuple[_Attempt, list[Any]]]:
+    """Yield the named columns of each row of ``table`` that belongs to the counted attempt of one of a run's trials.
+
+    The rows come in no order, and through a cursor on the server: the driver would hold all of them at once, in text.
+    """
     trial = schema.trial
-    return sa.select(table).join(
+    columns = (table.c[name] for name in names)
+    statement = sa.select(sa.cast(table.c.trial_id, sa.Text), table.c.attempt, *columns).join(
         trial,
         sa.and_(trial.c.id == table.c.trial_id, trial.c.attempt == table.c.attempt, trial.c.run_id == run_id),
     )
+    for trial_id, attempt, *values in connection.execute(statement, execution_options={"yield_per": _ROWS_AT_ONCE}):
+        yield (trial_id, attempt), values
 
 
 def _histograms(
     connection: sa.Connection, run_id: uuid.UUID
 ) -> defaultdict[_Attempt, dict[tuple[Outcome, Clock], Histogram]]:
     found: defaultdict[_Attempt, dict[tuple[Outcome, Clock], Histogram]] = defaultdict(dict)
-    for row in connection.execute(_counted(schema.histogram, run_id)):
-        found[row.trial_id, row.attempt][row.outcome, row.clock] = Histogram.decode(bytes(row.counts))
+    rows = _counted(connection, run_id, schema.histogram, ("outcome", "clock", "counts"))
+    for at, (outcome, clock, counts) in rows:
+        found[at][outcome, clock] = Histogram.stored(bytes(counts))
     return found
 
 
 def _grouped(
-    connection: sa.Connection, run_id: uuid.UUID, table: sa.Table, record: Any, order: str, **convert: Any
+    connection: sa.Connection,
+    run_id: uuid.UUID,
+    table: sa.Table,
+    record: type[Any],
+    order: str,
+    **convert: Callable[[Any], Any],
 ) -> defaultdict[_Attempt, list[Any]]:
+    """Return the rows of ``table`` as records per attempt, each group sorted by its field ``order``."""
     found: defaultdict[_Attempt, list[Any]] = defaultdict(list)
-    for row in connection.execute(_counted(table, run_id).order_by(table.c[order])):
-        values = {**row._mapping}
-        at = (values.pop("trial_id"), values.pop("attempt"))
-        for name, make in convert.items():
-            values[name] = make(values[name])
-        found[at].append(record(**values))
+    names = [field.name for field in dataclasses.fields(record)]
+    made = [(names.index(name), make) for name, make in convert.items()]
+    for at, values in _counted(connection, run_id, table, names):
+        for place, make in made:
+            values[place] = make(values[place])
+        found[at].append(record(*values))
+    for records in found.values():
+        records.sort(key=attrgetter(order))
     return found
+
+
+def _kinds(names: list[str]) -> frozenset[str]:
+    return _kinds_of(tuple(names))
+
+
+@cache
+def _kinds_of(names: tuple[str, ...]) -> frozenset[str]:
+    """Return one set for all gates that spoil the same: a run has 100 000 gates and a handful of such sets."""
+    return frozenset(names)

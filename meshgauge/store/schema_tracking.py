@@ -34,10 +34,20 @@ series_point = Table(
     Column("blocks", Integer, nullable=False),
     Column("arm_level", Float),
     Column("control_level", Float),
+    Column("reason", Text),  # why there is no value
     Column("arm", JSONB, nullable=False),  # label and exact versions of that night
     Column("environment", Text, nullable=False),  # fingerprint of what must not change: hosts, kernel, tuning, engine
     Column("facts", JSONB, nullable=False),  # what the fingerprint is made of
     Index("ix_series_point_order", "schedule_id", "series", "metric", "at"),
+)
+
+# Runs of schedules whose points are stored, so that each is read once; ``problem``: why it gave none.
+tracked_run = Table(
+    "tracked_run",
+    metadata,
+    Column("run_id", UUID(as_uuid=True), ForeignKey("run.id", ondelete="CASCADE"), primary_key=True),
+    Column("problem", Text),
+    now("tracked_at"),
 )
 
 step = Table(
@@ -49,10 +59,13 @@ step = Table(
     Column("metric", Text, nullable=False),
     Column("onset_run_id", UUID(as_uuid=True), ForeignKey("run.id", ondelete="CASCADE"), nullable=False),
     Column("detected_run_id", UUID(as_uuid=True), ForeignKey("run.id", ondelete="CASCADE"), nullable=False),
-    Column("size", Float, nullable=False),  # on the metric's scale
+    Column("size", Float, nullable=False),  # on the metric's scale, like "before"
+    Column("before", Float, nullable=False),  # mean of the nights before the onset
+    Column("cause", JSONB, nullable=False),  # what changed around the onset
     *state_of("state", "suspected", "confirmed", "not_reproduced", "acknowledged", default="suspected"),
     Column("confirming_run_id", UUID(as_uuid=True), ForeignKey("run.id", ondelete="SET NULL")),
-    Column("reason", Text),
+    Column("finding", Text),  # what the confirming run said, or why there is none
+    Column("reason", Text),  # of the acknowledgement, like "changed_by"
     Column("changed_by", Text),
     now("created_at"),
     now("changed_at"),
@@ -79,6 +92,7 @@ pinned_baseline = Table(
     Column("run_id", UUID(as_uuid=True), ForeignKey("run.id", ondelete="CASCADE"), nullable=False),
     Column("reason", Text, nullable=False),
     Column("pinned_by", Text, nullable=False),
+    Column("points", JSONB, nullable=False),  # those of the pinned run, read once
     now("created_at"),
 )
 

@@ -77,6 +77,7 @@ def upgrade() -> None:
         sa.Column("run_id", sa.UUID(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("pinned_by", sa.Text(), nullable=False),
+        sa.Column("points", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("created_at", postgresql.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.ForeignKeyConstraint(["run_id"], ["run.id"], name=op.f("fk_pinned_baseline_run_id"), ondelete="CASCADE"),
         sa.ForeignKeyConstraint(
@@ -96,6 +97,7 @@ def upgrade() -> None:
         sa.Column("blocks", sa.Integer(), nullable=False),
         sa.Column("arm_level", sa.Float(), nullable=True),
         sa.Column("control_level", sa.Float(), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("arm", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("environment", sa.Text(), nullable=False),
         sa.Column("facts", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
@@ -107,6 +109,14 @@ def upgrade() -> None:
     )
     op.create_index("ix_series_point_order", "series_point", ["schedule_id", "series", "metric", "at"], unique=False)
     op.create_table(
+        "tracked_run",
+        sa.Column("run_id", sa.UUID(), nullable=False),
+        sa.Column("problem", sa.Text(), nullable=True),
+        sa.Column("tracked_at", postgresql.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.ForeignKeyConstraint(["run_id"], ["run.id"], name=op.f("fk_tracked_run_run_id"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("run_id", name=op.f("pk_tracked_run")),
+    )
+    op.create_table(
         "step",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
         sa.Column("schedule_id", sa.BigInteger(), nullable=False),
@@ -115,8 +125,11 @@ def upgrade() -> None:
         sa.Column("onset_run_id", sa.UUID(), nullable=False),
         sa.Column("detected_run_id", sa.UUID(), nullable=False),
         sa.Column("size", sa.Float(), nullable=False),
+        sa.Column("before", sa.Float(), nullable=False),
+        sa.Column("cause", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("state", sa.Text(), server_default="suspected", nullable=False),
         sa.Column("confirming_run_id", sa.UUID(), nullable=True),
+        sa.Column("finding", sa.Text(), nullable=True),
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("changed_by", sa.Text(), nullable=True),
         sa.Column("created_at", postgresql.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
@@ -152,6 +165,7 @@ def downgrade() -> None:
     op.drop_constraint(op.f("fk_run_confirms"), "run", type_="foreignkey")
     op.drop_column("run", "confirms")
     op.drop_table("step")
+    op.drop_table("tracked_run")
     op.drop_index("ix_series_point_order", table_name="series_point")
     op.drop_table("series_point")
     op.drop_table("pinned_baseline")

@@ -19,8 +19,8 @@ def confirming_plan(resolved: ResolvedPlan, keep_cells: Iterable[str], blocks: i
     """Return the text of a plan that measures some cells of ``resolved`` again, at the versions it was frozen with.
 
     Labels come out as they were, so that cells of both runs match by key. A seed of its own is drawn when it is
-    submitted: the order of the blocks is part of what is fresh. It neither fires by itself, nor looks early, nor
-    asks for a confirmation of its own.
+    submitted: the order of the blocks is part of what is fresh. It neither fires by itself, nor looks early, nor has
+    thresholds of its own: what it finds is held against those of the run it confirms.
 
     Args:
         keep_cells: keys of cells; a comparison needs both of its sides.
@@ -38,7 +38,7 @@ def confirming_plan(resolved: ResolvedPlan, keep_cells: Iterable[str], blocks: i
     workloads = {cell.environment.workload.spec.name for cell in kept}
     infrastructures = {cell.environment.infrastructure.name for cell in kept}
     loads = {cell.load.label for cell in kept}
-    document = plan.model_dump(mode="json", exclude_none=True, exclude={"seed", "schedule", "exclude"})
+    document = plan.model_dump(mode="json", exclude_none=True, exclude={"seed", "schedule", "exclude", "thresholds"})
     document |= {
         "name": plan.name[: _LONGEST_NAME - len(_SUFFIX)] + _SUFFIX,
         "description": f"Confirms on fresh blocks what a run of {plan.name} found; made by Meshgauge.",

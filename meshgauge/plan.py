@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 NAME_PATTERN = r"^[a-z0-9]([a-z0-9._+-]{0,62}[a-z0-9])?$"
 
@@ -14,6 +14,7 @@ Arrival = Literal["poisson", "uniform", "burst", "ramp"]
 Protocol = Literal["http/1.1"]
 Provider = Literal["local", "kubernetes", "external"]
 
+FEWEST_CONFIRMING_BLOCKS = 6
 LOOKS = (6, 10, 15, 20)  # valid blocks at which a sequential run is looked at (reference/statistics.md 3.5)
 
 _HEADER_TEXT = re.compile(r"^[\x20-\x7e\t]*$")
@@ -272,7 +273,10 @@ class Threshold(Strict):
 
     name: Name | None = Field(default=None, description="made from metric and bound by default")
     metric: MetricName
-    where: Rule | None = Field(default=None, description="only these cells; by default every cell but the baseline's")
+    where: Rule | None = Field(
+        default=None,
+        description="only these cells; by default every cell but the baseline's, or every comparison of its kind",
+    )
     at_most: float | None = Field(default=None, description="highest level allowed, in the metric's unit (ms, MiB ...)")
     at_least: float | None = Field(default=None, description="lowest level allowed, in the metric's unit")
     worse_by_at_most: float | None = Field(
@@ -330,6 +334,16 @@ class Plan(Strict):
         default=10, ge=0, le=1000, description="fresh blocks that confirm what a gate's first run found; 0: none"
     )
     schedule: Schedule | None = None
+
+    @field_validator("confirm_blocks")
+    @classmethod
+    def _can_confirm(cls, blocks: int) -> int:
+        if 0 < blocks < FEWEST_CONFIRMING_BLOCKS:
+            raise ValueError(
+                f"{blocks} blocks confirm nothing: {FEWEST_CONFIRMING_BLOCKS} are the fewest a verdict needs, "
+                "10 the default, and 0 lets the first run decide alone"
+            )
+        return blocks
 
     @model_validator(mode="after")
     def _has_unique_names(self) -> Self:

@@ -81,11 +81,11 @@ def test_all_cells_together_come_back_in_their_order(rich: ResolvedPlan, version
     assert found.arms == rich.arms
 
 
-def test_it_is_measured_once_without_looks_and_without_a_confirmation_of_its_own(rich: ResolvedPlan) -> None:
+def test_it_is_measured_once_without_looks_and_without_thresholds_of_its_own(rich: ResolvedPlan) -> None:
     plan = load_plan(confirming_plan(rich, [rich.matrix.cells[0].key], 12))
     assert (plan.blocks, plan.sequential, plan.confirm_blocks) == (12, False, 0)
     assert (plan.seed, plan.schedule, plan.aa_arm) == (None, None, False)
-    assert plan.thresholds == rich.plan.thresholds
+    assert plan.thresholds == ()
     assert plan.margins == rich.plan.margins
     assert plan.name == "rich-confirm"
 

@@ -1,0 +1,1 @@
+"""The plan's thresholds held against a run: what passed, what failed, what is undecided, and in which words."""

@@ -28,6 +28,7 @@ class Place:
         assets: leads from the page to the folder of its ``figures/`` and ``data/``; empty: beside the page.
         crumbs: (text, link from the root) of the pages above it, outermost first.
         pages: (text, link from the root) of its sisters, itself included; ``here`` is its own link.
+        before, after: (text, file) of the chapters of its kind on both sides.
         link: makes a link of a link from the root, where that is not the root before it (served pages); None as
             its answer: the text stands without a link.
     """
@@ -37,6 +38,8 @@ class Place:
     crumbs: tuple[tuple[str, str], ...] = ()
     pages: tuple[tuple[str, str], ...] = ()
     here: str = ""
+    before: tuple[str, str] | None = None
+    after: tuple[str, str] | None = None
     link: Callable[[str], str | None] | None = None
 
     def to(self, target: str | None) -> str | None:
@@ -59,15 +62,13 @@ class Front:
     """What a document of several chapters begins with.
 
     Attributes:
-        title, answer: as of a chapter.
+        chapter: gives the title, the answer and what stands before all other chapters.
         badge: state of what it is about, or empty. ``meta``: a line of facts beneath the title.
     """
 
-    title: str
-    answer: str
+    chapter: Chapter
     badge: str = ""
     meta: str = ""
-    description: str = ""
 
 
 # What a page may load: its own style, and pictures beside it or within it. No script, no form, nothing from elsewhere.
@@ -90,29 +91,44 @@ def render_page(page: ChapterPage, place: Place) -> str:
     )
 
 
-def render_document(front: Front, chapters: Sequence[Chapter], drawn: Mapping[str, Drawn], origin: str) -> str:
+def render_document(
+    front: Front,
+    chapters: Sequence[Chapter],
+    drawn: Mapping[str, Drawn],
+    origin: str,
+    attachments: Mapping[str, bytes] | None = None,
+) -> str:
     """Return chapters as one document that needs no other file.
 
     Args:
-        drawn: files per figure name; a figure that is not among them is named with its data, without its picture.
+        drawn: files per figure name; a figure that is not among them is told in words, with its data.
         origin: what it was made from, for its last line.
+        attachments: files of ``data/`` that cells link to; what is not among them stands without a link.
     """
-    # Links that lead to other chapters lead within the document; those to elsewhere have nothing to lead to.
-    slugs = {page_file(chapter.slug, 1): chapter.slug for chapter in chapters}
-
-    def within(target: str) -> str | None:
-        path, _, anchor = target.partition("#")
-        slug = slugs.get(path.rpartition("/")[2])
-        return None if slug is None else f"#{slug}-{anchor}" if anchor else f"#{slug}"
-
     return _template("document.html.j2").render(
         _shared("embedded"),
         front=front,
+        first=whole(front.chapter),
         pages=[whole(chapter) for chapter in chapters],
-        place=Place(link=within),
+        place=Place(link=_within(chapters, attachments or {})),
         drawn=drawn,
         origin=origin,
     )
+
+
+def _within(chapters: Sequence[Chapter], attachments: Mapping[str, bytes]) -> Callable[[str], str | None]:
+    """Return a resolver of links that stays in the document: to its chapters, and to what is attached."""
+    slugs = {page_file(chapter.slug, 1): chapter.slug for chapter in chapters}
+
+    def link(target: str) -> str | None:
+        path, _, anchor = target.partition("#")
+        name = path.rpartition("/")[2]
+        if "/data/" in path:
+            return data_uri("text/csv;charset=utf-8", attachments[name]) if name in attachments else None
+        slug = slugs.get(name)
+        return None if slug is None else f"#{slug}-{anchor}" if anchor else f"#{slug}"
+
+    return link
 
 
 def figures_of(chapters: Sequence[Chapter]) -> tuple[FigurePage, ...]:

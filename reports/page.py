@@ -1,121 +1,75 @@
-"""A run's page: one self-contained HTML document, no script, no request to anywhere."""
+"""A run's pages: its chapters in the order of reading, and all of them as one self-contained document."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from collections.abc import Mapping
-from functools import cache
-
-import jinja2
+from collections.abc import Mapping, Sequence
 
 from meshgauge.run import RunRecord
-from reports import view
 from reports.analysis import Analysis, analyse
+from reports.chapter import Chapter
+from reports.chapters import chapters_of
+from reports.chapters.overview import overview_chapter, run_line
+from reports.chapters.reading import data_chapter, reading_chapter
+from reports.chapters.results import result_chapters
 from reports.csv_text import to_csv
-from reports.figures.canvas import FigurePage
-from reports.figures.gallery import Gallery, gallery_of
-from reports.gates import THRESHOLDS
-from reports.headlines import overall
-from reports.tables import tables_of
-from reports.verdict import FLAG_MEANINGS
-from reports.wording import difference_unit, level
+from reports.document import Drawn, Front, figures_of, render_document
+from reports.figures.gallery import gallery_of
+from reports.tables import TABLES
 
-# Larger tables stay in the run's folder: a page has to open on a phone.
+# A document has to open on a phone: what is larger has its place in the run's folder of pages.
 MOST_EMBEDDED_BYTES = 1_000_000
+MOST_SCOPES = 8
+MOST_FIGURES = 60
 
-TABLE_TITLES: Mapping[str, str] = {
-    "comparisons": "every comparison",
-    "blocks": "block differences behind each effect",
-    "trials": "every trial with all metrics and clocks",
-    "gates": "every gate of every trial",
-    "seconds": "every second of every trial",
-}
+
+def run_folder(run_id: str) -> str:
+    """Return the folder of a run's pages, from the site's root."""
+    return f"runs/{run_id}"
+
+
+def run_chapters(analysis: Analysis) -> tuple[Chapter, ...]:
+    """Return every chapter of a run in any state, the overview first."""
+    folder = run_folder(analysis.run.run_id)
+    others = (
+        *result_chapters(analysis, gallery_of(analysis)),
+        *chapters_of(analysis),
+        reading_chapter(analysis),
+        data_chapter(analysis, folder),
+    )
+    return (overview_chapter(analysis, others, folder), *others)
 
 
 def render_run_page(run: RunRecord) -> str:
-    """Return the page of a run in any state.
+    """Return the report of a run in any state as one document.
 
     Raises:
         MeasurementError: a trial is counted twice.
     """
     analysis = analyse(run)
-    gallery = gallery_of(analysis)
-    images = {figure.name: figure.png() for figure in gallery.all}
-    return render_page(analysis, gallery, images, tables_of(analysis))
+    chapters = document_chapters(run_chapters(analysis))
+    figures = figures_of(chapters)[:MOST_FIGURES]
+    drawn = {figure.name: Drawn(figure.png()) for figure in figures}
+    tables = {f"{name}.csv": to_csv(rows(analysis)).encode() for name, rows in TABLES.items()}
+    return render_run_document(analysis, chapters, drawn, tables)
 
 
-def render_page(analysis: Analysis, gallery: Gallery, images: Mapping[str, bytes], tables: Mapping[str, str]) -> str:
-    """Return the page from parts already made.
+def document_chapters(chapters: Sequence[Chapter]) -> tuple[Chapter, ...]:
+    """Return the chapters that go into one document: of many scopes' results the first ones."""
+    results = [chapter.slug for chapter in chapters if chapter.slug.startswith("results-")]
+    left_out = set(results[MOST_SCOPES:])
+    return tuple(chapter for chapter in chapters if chapter.slug not in left_out)
+
+
+def render_run_document(
+    analysis: Analysis, chapters: Sequence[Chapter], drawn: Mapping[str, Drawn], tables: Mapping[str, bytes]
+) -> str:
+    """Return the report from parts already made.
 
     Args:
-        images: PNG per figure name.
-        tables: CSV per table name.
+        chapters: the overview first.
+        drawn: pictures per figure name. tables: CSV per file name; large ones are named, not embedded.
     """
-    template = _environment().get_template("run.html.j2")
-    return template.render(
-        style=page_style(),
-        policy=page_security_policy(),
-        run=analysis.run,
-        analysis=analysis,
-        overall=overall(analysis),
-        sections=view.sections(analysis, gallery),
-        features=view.features_table(analysis.run),
-        trials=view.trial_rows(analysis),
-        environments=view.failed_environments(analysis.run),
-        facts=view.run_facts(analysis.run),
-        hosts=view.host_tables(analysis.run),
-        binaries=view.environment_tables(analysis.run),
-        diary=gallery.diary,
-        flags=FLAG_MEANINGS,
-        gates=THRESHOLDS,
-        images=lambda figure: _data_uri("image/png", images[figure.name]),
-        figure_csv=_figure_csv,
-        downloads=[
-            (f"{name}.csv", TABLE_TITLES[name], csv_uri(text), len(text.encode()))
-            for name, text in tables.items()
-            if text
-        ],
-        most_embedded=MOST_EMBEDDED_BYTES,
-    )
-
-
-def page_style() -> str:
-    """Return the style sheet that is part of every page."""
-    source, _, _ = _loader().get_source(_environment(), "page.css")
-    return source
-
-
-def page_security_policy() -> str:
-    """Return the Content-Security-Policy that a page allows: its own style, embedded images, nothing else."""
-    digest = base64.b64encode(hashlib.sha256(page_style().encode()).digest()).decode()
-    return f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-
-
-def csv_uri(text: str) -> str:
-    """Return CSV as a link target that a browser saves."""
-    return _data_uri("text/csv;charset=utf-8", text.encode())
-
-
-def _figure_csv(figure: FigurePage) -> str:
-    return csv_uri(to_csv(figure.rows))
-
-
-def _data_uri(media_type: str, content: bytes) -> str:
-    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
-
-
-@cache
-def _loader() -> jinja2.PackageLoader:
-    return jinja2.PackageLoader("reports", "templates")
-
-
-@cache
-def _environment() -> jinja2.Environment:
-    # Names and reasons come from plans and proxies: every value is escaped, and a missing one is an error.
-    environment = jinja2.Environment(
-        loader=_loader(), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["level"] = level
-    environment.globals["difference_unit"] = difference_unit
-    return environment
+    run = analysis.run
+    front = Front(chapters[0], run.state, run_line(analysis))
+    small = {name: content for name, content in tables.items() if len(content) <= MOST_EMBEDDED_BYTES}
+    return render_document(front, chapters[1:], drawn, f"run {run.run_id}", small)

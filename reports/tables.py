@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from reports.analysis import Analysis
 from reports.csv_text import to_csv
@@ -98,15 +98,19 @@ def second_rows(analysis: Analysis) -> Iterator[Row]:
             }
 
 
+# What makes each table that is not behind a figure, by name.
+TABLES: Mapping[str, Callable[[Analysis], Iterator[Row]]] = {
+    "comparisons": comparison_rows,
+    "blocks": block_rows,
+    "trials": trial_rows,
+    "gates": gate_rows,
+    "seconds": second_rows,
+}
+
+
 def tables_of(analysis: Analysis) -> Mapping[str, str]:
     """Return all tables that are not behind a figure, as CSV by name."""
-    return {
-        "comparisons": to_csv(comparison_rows(analysis)),
-        "blocks": to_csv(block_rows(analysis)),
-        "trials": to_csv(trial_rows(analysis)),
-        "gates": to_csv(gate_rows(analysis)),
-        "seconds": to_csv(second_rows(analysis)),
-    }
+    return {name: to_csv(rows(analysis)) for name, rows in TABLES.items()}
 
 
 def _clock_columns(turn: MeasuredTrial) -> Row:

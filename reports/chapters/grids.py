@@ -19,7 +19,8 @@ from reports.wording import (
     verdict_text,
 )
 
-NUMERIC = frozenset({2, 3, 4, 5, 6, 7})
+# The word and its interval come before the levels: a narrow screen shows them without scrolling.
+NUMERIC = frozenset({3, 4, 5, 6, 7, 8})
 
 
 def columns(alpha: float) -> tuple[str, ...]:
@@ -27,13 +28,13 @@ def columns(alpha: float) -> tuple[str, ...]:
     return (
         "comparison",
         "measured",
-        "other side",
-        "this side",
+        "verdict",
         "difference",
         f"{level_name(alpha)} interval",
-        "in this run",
         "blocks",
-        "verdict",
+        "this side",
+        "other side",
+        "in this run",
         "remark",
     )
 
@@ -58,13 +59,13 @@ def result_row(c: Comparison) -> tuple[Cell, ...]:
     return (
         Cell(c.pair.label),
         Cell(c.metric.title),
-        Cell(level(c.control_level, c.metric.unit)),
-        Cell(level(c.arm_level, c.metric.unit)),
+        verdict_cell(c),
         Cell(difference(c)),
         Cell(interval(c)),
-        Cell(added(c) if c.metric.unit == "ms" else ABSENT),
         Cell(blocks_compared(c)),
-        verdict_cell(c),
+        Cell(level(c.arm_level, c.metric.unit)),
+        Cell(level(c.control_level, c.metric.unit)),
+        Cell(added(c) if c.metric.unit == "ms" else ABSENT),
         Cell(note),
     )
 

@@ -15,10 +15,9 @@ from types import ModuleType
 from typing import TypeVar
 
 from reports.analysis import analyse
+from reports.book import run_book
 from reports.csv_text import to_csv
-from reports.exports import render_run_folder
-from reports.figures.gallery import gallery_of
-from reports.page import render_page
+from reports.site import write_book
 from reports.tables import tables_of
 
 Result = TypeVar("Result")
@@ -58,15 +57,16 @@ def main(cells: int = 200, blocks: int = 10) -> None:
     print(f"{len(run.cells)} cells x {blocks} blocks = {len(run.trials)} trials")  # noqa: T201
     started = time.perf_counter()
     analysis = _timed("statistics", lambda: analyse(run))
-    gallery = gallery_of(analysis)
-    images = _timed(f"{len(gallery.all)} figures", lambda: {figure.name: figure.png() for figure in gallery.all})
-    tables = _timed("tables", lambda: tables_of(analysis))
-    page = _timed("page", lambda: render_page(analysis, gallery, images, tables))
+    book = _timed("chapters", lambda: run_book(analysis))
+    pages = _timed(f"{len(book.page_names)} pages", lambda: {name: book.file(name) for name in book.page_names})
+    _timed(f"{len(book.figures)} figures", lambda: {figure.name: figure.png() for figure in book.figures})
+    _timed("tables", lambda: tables_of(analysis))
     total = time.perf_counter() - started
-    print(f"page of {len(page) / 1e6:.1f} MB; report {total:.1f} s, {1000 * total / len(run.cells):.0f} ms a cell")  # noqa: T201
-    print(f"data of figures {sum(len(to_csv(figure.rows)) for figure in gallery.all) / 1e6:.1f} MB")  # noqa: T201
+    print(f"largest page {max(map(len, pages.values())) / 1e3:.0f} kB")  # noqa: T201
+    print(f"report {total:.1f} s, {1000 * total / len(run.cells):.0f} ms a cell")  # noqa: T201
+    print(f"data of figures {sum(len(to_csv(figure.rows)) for figure in book.figures) / 1e6:.1f} MB")  # noqa: T201
     with tempfile.TemporaryDirectory() as directory:
-        _timed("the whole folder, once more", lambda: render_run_folder(run, Path(directory)))
+        _timed("the whole folder, once more", lambda: write_book(Path(directory), book))
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ def chapter(*more: Text | Grid | Heading) -> Chapter:
 def test_hostile_texts_stay_texts() -> None:
     for text in (
         render_chapter(chapter(), PLACE),
-        render_document(Front(HOSTILE, HOSTILE), [chapter()], {"cost-1": Drawn(b"png")}, HOSTILE),
+        render_document(Front(chapter(), HOSTILE, HOSTILE), [chapter()], {"cost-1": Drawn(b"png")}, HOSTILE),
     ):
         page = Page(text)
         assert "script" not in {tag for tag, _ in page.tags}
@@ -118,7 +118,7 @@ def test_a_page_asks_for_nothing_but_the_files_beside_it() -> None:
 
 def test_a_document_of_several_chapters_needs_no_other_file() -> None:
     figure = {"cost-1": Drawn(b"the png", b"the svg")}
-    page = Page(render_document(Front("Run", "Envoy costs more"), [chapter()], figure, "run r"))
+    page = Page(render_document(Front(Chapter("index", "Run", "Yes", ())), [chapter()], figure, "run r"))
     for name in ("src", "href"):
         for tag in ("a", "img"):
             assert all(target.startswith(("data:", "#")) for target in page.attributes(tag, name))
@@ -143,10 +143,10 @@ def test_links_lead_from_the_sites_root_or_wherever_it_is_served() -> None:
 
 def test_links_to_chapters_of_the_same_document_become_places_in_it_and_others_plain_text() -> None:
     first = Chapter("index", "Answer", "Yes", (Heading("Scope", "scope-1"),))
-    page = Page(render_document(Front("Run", "Yes"), [first, chapter()], {}, "run r"))
+    page = Page(render_document(Front(Chapter("front", "Run", "Yes", ())), [first, chapter()], {}, "run r"))
     assert "#index-scope-1" in page.attributes("a", "href")
     assert {"index-scope-1", "costs-where"} <= {a["id"] for _, a in page.tags if a.get("id")}
-    alone = Page(render_document(Front("Run", "Yes"), [chapter()], {}, "run r"))
+    alone = Page(render_document(Front(Chapter("front", "Run", "Yes", ())), [chapter()], {}, "run r"))
     assert "#index-scope-1" not in alone.attributes("a", "href")
 
 
@@ -192,7 +192,7 @@ def test_a_heading_is_on_the_page_of_what_it_heads(rows: int) -> None:
 
 
 def test_a_single_document_shows_the_first_rows_and_carries_all_of_them_as_data() -> None:
-    text = render_document(Front("Run", "Yes"), [chapter(long_table(700))], {}, "run r")
+    text = render_document(Front(Chapter("front", "Run", "Yes", ())), [chapter(long_table(700))], {}, "run r")
     assert "rows 1 to 500 of 700" in text
     assert text.count(">trial ") == 500
     encoded = next(a["href"] or "" for _, a in Page(text).tags if a.get("download") == "costs-long.csv")

@@ -6,14 +6,12 @@ import csv
 import io
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from meshgauge.run import RunRecord
 from reports.analysis import analyse
 from reports.csv_text import to_csv
-from reports.exports import render_run_folder
 from reports.summary import result_rows, to_json
 from reports.tables import tables_of
 
@@ -71,32 +69,3 @@ def test_the_mean_of_the_exported_block_differences_is_the_exported_effect(make_
     c = analysis.answers[0].comparisons[0]
     assert c.effect is not None
     assert sum(mine) / 6 == pytest.approx(c.effect.estimate)
-
-
-def test_a_folder_holds_page_pictures_and_data(make_run: MakeRun, tmp_path: Path) -> None:
-    page = render_run_folder(make_run(blocks=6), tmp_path / "report")
-    names = {str(path.relative_to(tmp_path / "report")) for path in (tmp_path / "report").rglob("*") if path.is_file()}
-    assert page == tmp_path / "report" / "index.html"
-    assert {"index.html", "figures/forest-baseline.png", "data/forest-baseline.csv", "data/seconds.csv"} <= names
-    assert not [name for name in names if "/." in name or name.startswith(".")]
-
-
-def test_a_folder_can_be_written_again(make_run: MakeRun, tmp_path: Path) -> None:
-    first = render_run_folder(make_run(blocks=6, seed=1), tmp_path).read_text()
-    assert render_run_folder(make_run(blocks=6, seed=2), tmp_path).read_text() != first
-
-
-def test_a_full_disk_leaves_the_old_page_whole(
-    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    page = render_run_folder(make_run(blocks=6), tmp_path)
-    before = page.read_text()
-
-    def full(_: object, __: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(OSError, match="No space left"):
-        render_run_folder(make_run(blocks=6, seed=5), tmp_path)
-    assert page.read_text() == before
-    assert not [path for path in tmp_path.rglob(".*") if path.is_file()]

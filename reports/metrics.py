@@ -49,6 +49,10 @@ class Metric:
         """Whether it gets a verdict."""
         return self.margin is not None
 
+    def __reduce__(self) -> tuple[Callable[[str], Metric], tuple[str]]:
+        """Travel between processes by name: there is one object for each metric, and functions do not travel."""
+        return metric_named, (self.name,)
+
 
 CORES_PER_KRPS = "cores per 1000 rps"
 
@@ -71,6 +75,12 @@ METRICS: tuple[Metric, ...] = (
     Metric("errors", "share of errors", "% points", "difference", "errors", resolution=1e-3),
 )
 METRIC_OF: Mapping[str, Metric] = {metric.name: metric for metric in METRICS}
+
+
+def metric_named(name: str) -> Metric:
+    """Return a metric by its name."""
+    return METRIC_OF[name]
+
 
 Reading = Mapping[str, float | None]
 ClockLevels = Mapping[Clock, tuple[float | None, float | None]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -48,7 +49,7 @@ def cost_figure(stacks: Sequence[CostStack], scope: Scope, name: str) -> FigureP
         + "; ".join(f"{arm_name(stack.cell)}: {_total(stack)}" for stack in stacks)
         + ".",
         rows=tuple(row for stack in stacks for row in _rows(stack)),
-        draw=lambda: _draw(stacks, scope),
+        draw=partial(_draw, stacks, scope),
     )
 
 

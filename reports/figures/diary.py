@@ -7,6 +7,7 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -55,7 +56,7 @@ def diary_figure(run: RunRecord, readings: Readings, styles: Mapping[str, ArmSty
         title=TITLE,
         alt=f"{len(turns)} trials over {rows[-1]['minute']:.1f} minutes; {invalid} trials or environments invalid.",
         rows=tuple(rows),
-        draw=lambda: _draw(rows, len(turns), started_at, styles),
+        draw=partial(_draw, rows, len(turns), started_at, styles),
     )
 
 

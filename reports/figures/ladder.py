@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -55,7 +56,7 @@ def ladder_figure(mesh: str, where: str, steps: Sequence[Step], name: str) -> Fi
         title=f"{title} ({where})",
         alt=_alt(steps),
         rows=tuple(row for step in steps for row in _rows(step, steps[-1].release)),
-        draw=lambda: _draw(title, where, steps),
+        draw=partial(_draw, title, where, steps),
     )
 
 

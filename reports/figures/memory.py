@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -37,7 +38,7 @@ def memory_figure(stacks: Sequence[MemoryStack], scope: Scope, name: str) -> Fig
         + "; ".join(f"{arm_name(stack.cell)}: {total_text(stack)}" for stack in stacks)
         + ".",
         rows=tuple(row for stack in stacks for row in _rows(stack)),
-        draw=lambda: _draw(stacks, scope),
+        draw=partial(_draw, stacks, scope),
     )
 
 

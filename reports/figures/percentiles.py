@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -44,7 +45,7 @@ def percentile_figure(
         title=f"{TITLE} ({scope})",
         alt=_alt(curves),
         rows=tuple(row for curve in curves for row in _rows(curve)),
-        draw=lambda: _draw(curves, scope, styles),
+        draw=partial(_draw, curves, scope, styles),
     )
 
 

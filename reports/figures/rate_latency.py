@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -49,7 +50,7 @@ def rate_latency_figure(family: RateFamily, styles: Mapping[str, ArmStyle], name
         title=f"{TITLE} ({family.where})",
         alt=_alt(curves),
         rows=tuple(row for curve in family.curves for point in curve.points for row in _rows(curve, point)),
-        draw=lambda: _draw(family, curves, styles),
+        draw=partial(_draw, family, curves, styles),
     )
 
 

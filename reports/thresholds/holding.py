@@ -77,7 +77,7 @@ def hold(screen: Analysis, fresh: Analysis | None = None) -> Outcome:
         confirming_run_id=None if fresh is None else fresh.run.run_id,
         versions={arm.label: _version(arm) for arm in run.arms},
         meshgauge=str(run.provenance.get("meshgauge", "")),
-        started_at=None if run.started_at is None else run.started_at.isoformat(),
+        at=(run.started_at or run.created_at).isoformat(),
         duration_s=_duration_s(run),
         remarks=_remarks(screen, fresh),
     )

@@ -83,6 +83,8 @@ class Outcome:
         confirm_blocks: fresh blocks the plan gives that run.
         confirming_run_id: the run whose fresh blocks count here; None: there is none that is over.
         versions: per arm, its proxies with exact versions, such as ``client envoy 1.40.0``.
+        at: when the run began (or was submitted, while it waits), ISO 8601.
+        duration_s: of the run; None while it is not over.
         remarks: what has to stand beside the answer: an A/A alarm, a host too small.
     """
 
@@ -98,7 +100,7 @@ class Outcome:
     confirming_run_id: str | None
     versions: Mapping[str, str]
     meshgauge: str
-    started_at: str | None
+    at: str
     duration_s: float | None
     remarks: tuple[str, ...]
 

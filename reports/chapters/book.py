@@ -10,6 +10,7 @@ from reports.chapters.answers import state_of
 from reports.chapters.applications import applications_chapter
 from reports.chapters.cost import cost_chapter
 from reports.chapters.diary import diary_chapters
+from reports.chapters.interoperability import interoperability_chapter
 from reports.chapters.meshes import meshes_chapter
 from reports.chapters.provenance import provenance_chapter
 from reports.chapters.rates import rates_chapter
@@ -24,6 +25,7 @@ def chapters_of(analysis: Analysis) -> tuple[Chapter, ...]:
         meshes_chapter(analysis),
         releases_chapter(analysis),
         applications_chapter(analysis),
+        interoperability_chapter(analysis),
         rates_chapter(analysis),
         cost_chapter(analysis),
         *diary_chapters(analysis),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Flask
 
-from coordinator.api import health, openapi, plans, results, runs, schedules, sites
+from coordinator.api import channels, health, openapi, plans, results, runs, schedules, sites
 from coordinator.web import guards, pages, problems
 from coordinator.web.callers import let_in
 from coordinator.web.facts import refuse_undeclared
@@ -18,6 +18,7 @@ _BLUEPRINTS = (
     results.blueprint,
     schedules.blueprint,
     sites.blueprint,
+    channels.blueprint,
     pages.blueprint,
 )
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from coordinator.commands import instance, operators, plans, runs, schedules
+from coordinator.commands import channels, instance, operators, plans, runs, schedules
 from coordinator.commands.failures import SentenceGroup
 from coordinator.provenance import own_version
 
@@ -61,6 +61,7 @@ app.command("doctor")(instance.doctor)
 app.command("adapters")(plans.adapters)
 app.add_typer(plans.plan, name="plan")
 app.add_typer(schedules.schedule, name="schedule")
+app.add_typer(channels.notify, name="notify")
 app.add_typer(operators.site, name="site")
 app.add_typer(operators.token, name="token")
 

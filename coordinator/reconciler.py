@@ -11,7 +11,8 @@ from functools import partial
 import sqlalchemy as sa
 import structlog
 
-from coordinator import schedules
+from coordinator import looks, schedules
+from coordinator.notify.delivery import Courier
 from coordinator.planner import installed_planner
 from coordinator.submission import Announce
 from meshgauge import queue
@@ -78,7 +79,7 @@ def repeat(stopped: threading.Event, period_s: float, what: str, do: Callable[[]
 
 
 def main() -> int:
-    """Tick, and fire schedules, until asked to stop; return the exit code."""
+    """Tick, fire schedules and send notices until asked to stop; return the exit code."""
     settings = Settings()
     if settings.broker_url is None or settings.database_url is None:
         raise ConfigurationError("the reconciler needs MESHGAUGE_DATABASE_URL and MESHGAUGE_BROKER_URL")
@@ -95,9 +96,12 @@ def main() -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    # Apart from the tick: resolving versions asks a package index, and a slow one must not hold up leases.
+    # Apart from the tick: resolving versions asks a package index, sending asks strangers' servers, and a slow one
+    # must not hold up leases.
     fire = partial(schedules.fire_due, engine, settings, planner, announce)
-    threading.Thread(target=repeat, args=(stopped, settings.tick_s, "schedules", fire), daemon=True).start()
+    courier = Courier(connect(settings.database_url.get_secret_value()), settings)
+    for what, do in (("schedules", fire), ("notices", courier.round), ("looks", partial(looks.take_due, engine))):
+        threading.Thread(target=repeat, args=(stopped, settings.tick_s, what, do), daemon=True).start()
     repeat(stopped, settings.tick_s, "tick", partial(tick, engine, settings, announce))
     return 0 if asked.is_set() else 1
 

@@ -44,8 +44,8 @@ def resolve_host(host: str, port: int) -> Sequence[Address]:
     return tuple(dict.fromkeys(ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found))
 
 
-def allowed_networks(texts: Iterable[str]) -> tuple[Network, ...]:
-    """Return the operator's allow-list.
+def allowed_networks(texts: Iterable[str], setting: str = "ALLOWED_TARGETS") -> tuple[Network, ...]:
+    """Return the operator's allow-list as ``setting`` has it.
 
     Raises:
         ConfigurationError: an entry is no network.
@@ -56,7 +56,7 @@ def allowed_networks(texts: Iterable[str]) -> tuple[Network, ...]:
             networks.append(ipaddress.ip_network(text.strip(), strict=False))
         except ValueError as error:
             raise ConfigurationError(
-                f"MESHGAUGE_ALLOWED_TARGETS: {text!r} is no network; write 10.0.0.0/8 or 192.0.2.7/32"
+                f"MESHGAUGE_{setting}: {text!r} is no network; write 10.0.0.0/8 or 192.0.2.7/32"
             ) from error
     return tuple(networks)
 
@@ -105,6 +105,12 @@ def is_allowed(address: Address, allowed: Sequence[Network]) -> bool:
     address = _unwrapped(address)
     guarded = next((network for network in _GUARDED if address in network), None)
     return any(address in network and (guarded is None or _inside(network, guarded)) for network in allowed)
+
+
+def is_public(address: Address) -> bool:
+    """Return whether ``address`` belongs to the public internet: no private, loopback or metadata network."""
+    address = _unwrapped(address)
+    return address.is_global and not any(address in network for network in _GUARDED)
 
 
 def _unwrapped(address: Address) -> Address:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -55,6 +56,16 @@ class Settings(BaseSettings):
     allowed_targets: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="networks external load may be sent to, CIDR, comma separated"
     )
+    public_url: str | None = Field(
+        default=None, description="address readers reach the coordinator at; none: notices carry no links"
+    )
+    notify_networks: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="networks notices may be sent to beside the public internet, CIDR, comma separated"
+    )
+    smtp_url: SecretStr | None = Field(
+        default=None, description="mail server: smtp://user:password@host:587 (STARTTLS), smtps://, smtp+plain://"
+    )
+    mail_from: str | None = Field(default=None, description="sender address of e-mails")
     quiet_host: Literal["auto", "off"] = Field(
         default="auto", description="make the host quiet while measuring (idle-class spinners, real-time engine thread)"
     )
@@ -62,7 +73,14 @@ class Settings(BaseSettings):
         default="info", description="least severe line logged"
     )
 
-    @field_validator("allowed_targets", mode="before")
+    @field_validator("public_url")
+    @classmethod
+    def _see_that_it_is_an_address(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"https?://[!#-;=?-~]+", value):
+            raise ValueError("it reads https://HOST, without spaces, quotes or angle brackets")
+        return value
+
+    @field_validator("allowed_targets", "notify_networks", mode="before")
     @classmethod
     def _split_networks(cls, value: object) -> object:
         """Read a variable's comma separated text; a tuple given in code stays as it is."""

@@ -69,14 +69,19 @@ class Claimed:
         return uuid.uuid5(_DELIVERIES, f"{self.id} {self.created_at.isoformat()}")
 
 
-def claim(connection: sa.Connection, hold_s: float, limit: int, busy: Collection[int] = ()) -> tuple[Claimed, ...]:
+def claim(
+    connection: sa.Connection, hold_s: float, limit: int, busy: Collection[int] = (), only: int | None = None
+) -> tuple[Claimed, ...]:
     """Take due notices, oldest first and at most one a channel; nobody else gets them within ``hold_s``.
 
     Args:
         busy: ids of channels that are being sent to already.
+        only: id of the one channel whose notices are wanted.
     """
     notice = schema.notice
-    due = (notice.c.state == "pending", notice.c.not_before <= sa.func.now(), notice.c.channel_id.not_in(busy))
+    due = [notice.c.state == "pending", notice.c.not_before <= sa.func.now(), notice.c.channel_id.not_in(busy)]
+    if only is not None:
+        due.append(notice.c.channel_id == only)
     first = (
         sa.select(notice.c.id)
         .where(*due)
@@ -90,10 +95,11 @@ def claim(connection: sa.Connection, hold_s: float, limit: int, busy: Collection
         .order_by(notice.c.id)
         .limit(limit)
         .with_for_update(skip_locked=True)
+        .cte("claimed")  # evaluated once: as a subquery the planner may lock more rows than asked for
     )
     rows = connection.execute(
         sa.update(notice)
-        .where(notice.c.id.in_(ids.scalar_subquery()))
+        .where(notice.c.id.in_(sa.select(ids.c.id)))
         .values(attempts=notice.c.attempts + 1, not_before=sa.func.now() + dt.timedelta(seconds=hold_s))
         .returning(*_CLAIMED)
     )

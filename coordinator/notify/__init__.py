@@ -1,0 +1,1 @@
+"""Sending notices: webhooks, Slack, e-mail, and the courier that tries until they have arrived."""

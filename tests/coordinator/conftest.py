@@ -10,9 +10,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, cast
 
@@ -288,3 +290,25 @@ def baseline_plan() -> str:
         "name: base\nmeshes: [none]\nworkloads: {name: web, app: fixed-reply, reply_bytes: 1}\n"
         "loads: {rate_rps: 10}\nblocks: 2\n"
     )
+
+
+@pytest.fixture
+def hook() -> Iterator[str]:
+    """The address of a receiver that takes everything."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name in the standard library
+            """Say nothing."""
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/hook/of-the-team"
+    server.shutdown()
+    server.server_close()
+    thread.join()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -31,28 +29,6 @@ def client(installed: Installation, make_app: Callable[[Installation], Flask]) -
     }
     allowing = dataclasses.replace(installed, settings=installed.settings.model_copy(update=update))
     return make_app(allowing).test_client()
-
-
-@pytest.fixture
-def hook() -> Iterator[str]:
-    """The address of a receiver that takes everything."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name in the standard library
-            """Say nothing."""
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/hook/of-the-team"
-    server.shutdown()
-    server.server_close()
-    thread.join()
 
 
 def add(client: FlaskClient, **changes: Any) -> Any:

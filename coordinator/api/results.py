@@ -79,7 +79,7 @@ def table(run: str, name: str) -> Response:
     tables = installed.reporting.tables(installed.engine, run_id)
     if name not in tables:
         raise UnknownNameError("table", name, tables)
-    return _download(tables[name].encode(), "text/csv; charset=utf-8", f"{str(run_id)[:8]}-{name}.csv")
+    return download(tables[name].encode(), "text/csv; charset=utf-8", f"{str(run_id)[:8]}-{name}.csv")
 
 
 @blueprint.get("/trials")
@@ -119,10 +119,10 @@ def artefact(run: str, artefact_id: int) -> Response:
         row, content = stored.read(connection, artefact_id)
     if row.run_id != run_id:  # each run lets in to its own files only
         raise UnknownNameError("artefact", str(artefact_id), [])
-    return _download(content, "application/octet-stream", row.name)
+    return download(content, "application/octet-stream", row.name)
 
 
-def _download(content: bytes, media_type: str, name: str) -> Response:
+def download(content: bytes, media_type: str, name: str) -> Response:
     """Return bytes to be saved, never shown. The name came from elsewhere: only harmless characters stay."""
     response = Response(content, content_type=media_type)
     safe = re.sub(r"[^A-Za-z0-9._+-]+", "_", name).lstrip(".") or "file"

@@ -73,6 +73,17 @@ class Reporting:
 
         return tables_of(self._analysis(engine, run_id))
 
+    def exported(self, engine: sa.Engine, run_id: uuid.UUID, name: str, table: str) -> bytes:
+        """Return a run in the export format called ``name``; ``table`` says which where it holds one table.
+
+        Raises:
+            UnknownNameError: no such run, format or table.
+            ConfigurationError: the format needs a package that is not installed.
+        """
+        from reports.exchange.formats import export  # noqa: PLC0415
+
+        return export(self._analysis(engine, run_id), name, table)
+
     def _analysis(self, engine: sa.Engine, run_id: uuid.UUID) -> Analysis:
         from reports.analysis import analyse  # noqa: PLC0415
 

@@ -15,9 +15,9 @@ _HELP = """Benchmarks service meshes: how much slower, with what certainty, and 
 Start with: meshgauge run plans/quickstart.yaml
 """
 _EXIT_CODES = (
-    "Exit codes: 0 done; 1 the run ended without a valid measurement; 2 command line or plan wrong; 3 a service "
-    "does not answer; 4 a setting or the host stands in the way; 5 no such thing, or not in this state; "
-    "70 a fault of Meshgauge; 130 cancelled."
+    "Exit codes: 0 done; 1 the run ended without a valid measurement, or broke a threshold (gate); 2 command line or "
+    "plan wrong; 3 a service does not answer; 4 a setting or the host stands in the way; 5 no such thing, or not in "
+    "this state; 6 thresholds undecided (gate); 70 a fault of Meshgauge; 130 cancelled."
 )
 
 app = typer.Typer(

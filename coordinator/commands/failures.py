@@ -25,10 +25,12 @@ from meshgauge.settings import Settings
 # Shown by `meshgauge --help`.
 DONE: Final = 0
 RUN_FAILED: Final = 1  # the run ended without a single valid measurement
+THRESHOLD_BROKEN: Final = 1  # `meshgauge gate`: the run broke a threshold of its plan
 USAGE: Final = 2  # the command line or the plan is wrong
 UNAVAILABLE: Final = 3  # coordinator, Postgres, broker or package index do not answer
 CONFIGURATION: Final = 4  # a setting or the host stands in the way
 NOT_THERE: Final = 5  # no such run, schedule, site, token; or its state does not allow this
+UNDECIDED: Final = 6  # `meshgauge gate`: nothing broke, but something could not be decided
 FAULT: Final = 70  # a fault of Meshgauge itself (EX_SOFTWARE, sysexits(3))
 CANCELLED: Final = 130  # Ctrl-C, or the run was cancelled
 

@@ -58,10 +58,10 @@ def run(plan: PlanFile, report: Report = None) -> None:
     """
     text = read_plan_file(plan)
     settings = read_settings()
-    with _ended_like_ctrl_c(), _coordinator(settings) as client:
+    with ended_like_ctrl_c(), some_coordinator(settings) as client:
         made = client.submit(text)
         say(f"{made['name']}: run {made['id']}, about {duration(made['estimate_s'])}; {client.url}/runs/{made['id']}")
-        last = _watch_or_cancel(client, made["id"])
+        last = watch_or_cancel(client, made["id"])
         _conclude(client, last["run"], report)
         code = _exit_code(last["run"])
     if code:
@@ -69,7 +69,7 @@ def run(plan: PlanFile, report: Report = None) -> None:
 
 
 @contextmanager
-def _coordinator(settings: Settings) -> Iterator[Client]:
+def some_coordinator(settings: Settings) -> Iterator[Client]:
     """Give a client of the coordinator there is; where there is none, of one that lives as long as this."""
     state = None if settings.coordinator_url else running_state(settings.data_dir)
     if state is not None and state.phase == "starting":
@@ -92,7 +92,7 @@ def _coordinator(settings: Settings) -> Iterator[Client]:
 
 
 @contextmanager
-def _ended_like_ctrl_c() -> Iterator[None]:
+def ended_like_ctrl_c() -> Iterator[None]:
     """Treat a request to end (timeout, a closed terminal) as Ctrl-C: cancel, tear down, leave nothing running."""
 
     def interrupt(*_: object) -> None:
@@ -106,7 +106,7 @@ def _ended_like_ctrl_c() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _watch_or_cancel(client: Client, run_id: str) -> Mapping[str, Any]:
+def watch_or_cancel(client: Client, run_id: str) -> Mapping[str, Any]:
     """Follow the run to its end; Ctrl-C cancels it and waits until everything is torn down."""
     try:
         return watch(client, run_id, err())
@@ -165,7 +165,7 @@ def submit(
 def watch_run(run: RunName) -> None:
     """Follow a run to its end. Ctrl-C only stops watching."""
     with open_client() as client:
-        last = watch(client, _find(client, run)["id"], err())
+        last = watch(client, find_run(client, run)["id"], err())
         say(f"{last['run']['state']}: {last['run']['reason']}")
         code = _exit_code(last["run"])
     if code:
@@ -175,7 +175,7 @@ def watch_run(run: RunName) -> None:
 def cancel(run: RunName) -> None:
     """Stop a run at once; what was measured is kept."""
     with open_client() as client:
-        found = _find(client, run)
+        found = find_run(client, run)
         if found["state"] in FINISHED:
             say(f"run {found['id'][:8]} was over already: {found['state']}, {found['reason']}")
             return
@@ -207,7 +207,7 @@ def _counts(trials: Mapping[str, int]) -> str:
 def show(run: RunName, as_json: AsJson = False) -> None:
     """Show one run: its state and, as far as there are any, its results."""
     with open_client() as client:
-        found = _find(client, run)
+        found = find_run(client, run)
         summary = client.get(f"/api/v1/runs/{found['id']}/summary") if found["trials"].get("measured") else None
     if as_json:
         show_json({"run": found, "summary": summary})
@@ -224,13 +224,13 @@ def report(
 ) -> None:
     """Save the HTML report of a run."""
     with open_client() as client:
-        found = _find(client, run)
+        found = find_run(client, run)
         page = client.text(f"/api/v1/runs/{found['id']}/report")
     path = output or Path(f"meshgauge-report-{found['name']}-{found['id'][:8]}.html")
     out().print(escape(str(save_report(page, path))), soft_wrap=True)
 
 
-def _find(client: Client, name: str) -> Mapping[str, Any]:
+def find_run(client: Client, name: str) -> Mapping[str, Any]:
     """Return the run a user means.
 
     Raises:

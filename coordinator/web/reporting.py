@@ -61,7 +61,7 @@ class Reporting:
         """
         from reports.summary import to_json  # noqa: PLC0415
 
-        return to_json(self._analysis(engine, run_id))
+        return to_json(self.analysis(engine, run_id))
 
     def tables(self, engine: sa.Engine, run_id: uuid.UUID) -> Mapping[str, str]:
         """Return the tables of a run as CSV, by name.
@@ -71,7 +71,7 @@ class Reporting:
         """
         from reports.tables import tables_of  # noqa: PLC0415
 
-        return tables_of(self._analysis(engine, run_id))
+        return tables_of(self.analysis(engine, run_id))
 
     def exported(self, engine: sa.Engine, run_id: uuid.UUID, name: str, table: str) -> bytes:
         """Return a run in the export format called ``name``; ``table`` says which where it holds one table.
@@ -82,9 +82,14 @@ class Reporting:
         """
         from reports.exchange.formats import export  # noqa: PLC0415
 
-        return export(self._analysis(engine, run_id), name, table)
+        return export(self.analysis(engine, run_id), name, table)
 
-    def _analysis(self, engine: sa.Engine, run_id: uuid.UUID) -> Analysis:
+    def analysis(self, engine: sa.Engine, run_id: uuid.UUID) -> Analysis:
+        """Return the answers of a run as it stands now.
+
+        Raises:
+            UnknownNameError: no such run.
+        """
         from reports.analysis import analyse  # noqa: PLC0415
 
         with self._lock:

@@ -42,7 +42,8 @@ def hold(screen: Analysis, fresh: Analysis | None = None) -> Outcome:
     the limit. Whatever the first run finds beyond it (p < .05 with at least 10 blocks, < .10 with at least 6) is
     repeated on the plan's ``confirm_blocks`` fresh blocks, and fails when Benjamini-Hochberg at 5 % over what was
     repeated finds it again; the fresh estimate is the one published. With ``confirm_blocks: 0`` the first run
-    decides alone, with Benjamini-Hochberg at 5 % over all worsenings of the plan's thresholds.
+    decides alone, with Benjamini-Hochberg at 5 % over all worsenings of the plan's thresholds. In sequential mode the
+    run's own level (1.8 %) takes the place of 5 % in its intervals and its screen, at every look.
 
     Args:
         fresh: analysis of the run that repeats what this one found; None while there is none that is over.
@@ -155,7 +156,7 @@ def _confirmed(
 
 def _level_check(held: Held, analysis: Analysis) -> Check:
     bound, limit = bound_of(held.threshold)
-    level = level_of(held.cell, held.metric, analysis.readings, analysis.run.plan.blocks)
+    level = level_of(held.cell, held.metric, analysis)
     status = judge_level(level, bound, limit)
     needed = blocks_to_decide(level, limit) if status == "undecided" else None
     interval = level.interval
@@ -179,7 +180,7 @@ def _level_check(held: Held, analysis: Analysis) -> Check:
         value=level.value,
         low=None if interval is None else interval.low,
         high=None if interval is None else interval.high,
-        level=1 - ALPHA,
+        level=1 - level.alpha,
         n=level.n,
         planned=level.planned,
         p=None,

@@ -7,11 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from meshgauge.matrix import Cell
+from reports.analysis import Analysis
 from reports.metrics import Metric
 from reports.readings import Losses, Readings, block_level
-from reports.statistics import ALPHA, Effect, Interval, blocks_needed, trimmed_effect
+from reports.statistics import Effect, Interval, blocks_needed, trimmed_effect
 from reports.thresholds.outcome import Bound, Status
 from reports.verdict import too_few_blocks
+
+_ENDED = ("measured", "invalid", "failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +23,8 @@ class Level:
 
     Attributes:
         effect: trimmed mean over blocks on the metric's scale (ln for ratios); None without a valid block.
-        n, planned: valid blocks, blocks the plan asked for.
+        n, planned: valid blocks, blocks the plan asked for (in sequential mode: those measured before it stopped).
+        alpha: its interval is of 1 - alpha.
         reason: why it decides nothing; None when it may.
     """
 
@@ -28,12 +32,13 @@ class Level:
     effect: Effect | None
     n: int
     planned: int
+    alpha: float
     reason: str | None
 
     @property
     def interval(self) -> Interval | None:
-        """The 95 % interval between blocks, in the metric's unit."""
-        found = None if self.effect is None else self.effect.interval(1 - ALPHA)
+        """The interval between blocks, in the metric's unit: 95 %, in sequential mode 98.2 %."""
+        found = None if self.effect is None else self.effect.interval(1 - self.alpha)
         return None if found is None else Interval(self._shown(found.low), self._shown(found.high))
 
     @property
@@ -46,30 +51,36 @@ class Level:
         return math.exp if self.metric.scale == "ratio" else float
 
 
-def level_of(cell: Cell, metric: Metric, readings: Readings, planned: int) -> Level:
+def level_of(cell: Cell, metric: Metric, analysis: Analysis) -> Level:
     """Return the level of a cell: one value a block, never one a request.
 
     The same trimmed mean and t as for differences, on one side's block levels.
 
     Source: Yuen 1974, as ``reports.statistics.trimmed_effect``; blocks as the unit of evidence, measurement.md 3.
     """
+    plan, readings = analysis.run.plan, analysis.readings
     values, losses = [], Losses()
-    for _, turns in sorted(readings.blocks_of(cell).items()):
+    blocks = sorted(readings.blocks_of(cell).items())
+    for _, turns in blocks:
         value = block_level(turns, metric)
         if value is None:
             losses.add("arm", turns, metric)
         else:
             values.append(value)
+    tried = sum(any(turn.trial.state in _ENDED for turn in turns) for _, turns in blocks)
+    planned = tried if plan.sequential else plan.blocks
+    reason = _refusal(cell, metric, readings) or _lacks_blocks(len(values), planned, losses)
     effect = trimmed_effect(values, metric.resolution) if values else None
-    return Level(metric, effect, len(values), planned, _refusal(cell, metric, readings, len(values), planned, losses))
+    return Level(metric, effect, len(values), planned, analysis.alpha, reason)
 
 
-def _refusal(cell: Cell, metric: Metric, readings: Readings, valid: int, planned: int, losses: Losses) -> str | None:
+def _refusal(cell: Cell, metric: Metric, readings: Readings) -> str | None:
     if cell.load.loop == "closed" and metric.spoiled_by == "latency":
         return "closed loop: a request waits for the reply before it, so its latency hides stalls"
-    changed = readings.changed.get(cell.environment.key)
-    if changed:
-        return changed
+    return readings.changed.get(cell.environment.key)
+
+
+def _lacks_blocks(valid: int, planned: int, losses: Losses) -> str | None:
     lacking = too_few_blocks(valid, planned)
     return None if lacking is None else "; ".join((lacking, *losses.told()))
 
@@ -92,4 +103,4 @@ def blocks_to_decide(level: Level, limit: float) -> int | None:
     if level.metric.scale == "ratio" and limit <= 0:
         return None
     distance = abs(effect.estimate - (math.log(limit) if level.metric.scale == "ratio" else limit))
-    return blocks_needed(effect.sd, distance) if distance > 0 else None
+    return blocks_needed(effect.sd, distance, level.alpha) if distance > 0 else None

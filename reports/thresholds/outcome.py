@@ -25,7 +25,7 @@ class Check:
         value, low, high: the level, or the change for the worse (less than 0: better), in ``unit``; None where there
             is nothing to judge by. From the fresh blocks where a second run confirmed.
         level: of the interval ``low`` to ``high``: 0.95 for levels, 0.9 for worsenings, whose ends are then
-            one-sided 95 % bounds.
+            one-sided 95 % bounds; 0.982 and 0.964 in sequential mode.
         n, planned: blocks compared, blocks the plan asked for.
         p, p_adjusted: one-sided, against a worsening of exactly ``limit``; adjusted over all worsenings of the plan's
             thresholds (in a confirming run: over those it repeats). None for levels, and where nothing was judged.

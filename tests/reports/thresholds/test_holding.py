@@ -261,6 +261,18 @@ def test_a_run_that_is_not_over_says_so(run_with: Runs) -> None:
     assert "not over yet" in outcome.remarks[0]
 
 
+def test_a_sequential_run_that_stopped_early_is_judged_at_its_own_level(run_with: Runs) -> None:
+    def stopped(trial: TrialRecord) -> TrialRecord:
+        return trial if trial.block < 6 else replace(trial, state="cancelled", load=None, usage=(), gates=())
+
+    run = run_with(P50_AT_MOST_1, NOT_WORSE, new=1.2, blocks=20, sequential=True, edit=stopped)
+    level, _, worsening = held(run).checks
+    assert (level.status, level.n, level.planned) == ("passed", 6, 6)
+    assert level.level == pytest.approx(0.982)
+    assert (worsening.word, worsening.n) == ("failed (unconfirmed)", 6)
+    assert worsening.level == pytest.approx(0.964)
+
+
 # What the plan has to say.
 
 

@@ -15,6 +15,7 @@ from reports.chapters.meshes import meshes_chapter
 from reports.chapters.provenance import provenance_chapter
 from reports.chapters.rates import rates_chapter
 from reports.chapters.releases import releases_chapter
+from reports.chapters.shifts import shifts_chapter
 
 _STATELESS = frozenset({"configuration", "provenance"})  # true of a run however it ended
 
@@ -26,6 +27,7 @@ def chapters_of(analysis: Analysis) -> tuple[Chapter, ...]:
         releases_chapter(analysis),
         applications_chapter(analysis),
         interoperability_chapter(analysis),
+        shifts_chapter(analysis),
         rates_chapter(analysis),
         cost_chapter(analysis),
         *diary_chapters(analysis),

@@ -77,14 +77,16 @@ class FigurePage:
 
     def png(self) -> bytes:
         """Return the figure as PNG on a white card."""
-        return self.images()[0]
+        with _DRAWING, matplotlib.rc_context(_STYLE):
+            return _png(self.draw(), "")
 
     def svg(self) -> bytes:
         """Return the figure as SVG, text as text."""
-        return self.images()[1]
+        with _DRAWING, matplotlib.rc_context(_STYLE):
+            return _svg(self.draw(), "")
 
     def images(self, mark: str = "") -> tuple[bytes, bytes]:
-        """Return PNG and SVG of one drawing: building and laying it out is half of the work.
+        """Return PNG and SVG of one drawing, which saves to build it twice.
 
         Args:
             mark: written near the beginning of both files, to know them again; empty: nothing.

@@ -9,6 +9,7 @@ from meshgauge.matrix import is_baseline
 from reports.comparison import Comparison
 from reports.metrics import Metric
 from reports.questions import Question
+from reports.result import Result
 from reports.statistics import Interval
 from reports.verdict import FEWEST_VALID_BLOCKS, Verdict
 
@@ -50,7 +51,7 @@ def level(value: float | None, unit: str = "") -> str:
     return f"{text}{NBSP}{unit}" if unit else text
 
 
-def difference_bounds(comparison: Comparison) -> tuple[float, float | None, float | None] | None:
+def difference_bounds(comparison: Result) -> tuple[float, float | None, float | None] | None:
     """Return estimate, low and high in per cent (ratios) or in the metric's unit; None without any block."""
     effect, interval = comparison.effect, comparison.interval
     if effect is None:
@@ -71,7 +72,7 @@ def level_name(alpha: float) -> str:
     return f"{100 * (1 - alpha):g}{NBSP}%"
 
 
-def difference(comparison: Comparison) -> str:
+def difference(comparison: Result) -> str:
     """Return the estimate with its unit, such as ``+61.2 %``."""
     bounds = difference_bounds(comparison)
     if bounds is None:
@@ -79,7 +80,7 @@ def difference(comparison: Comparison) -> str:
     return f"{signed(bounds[0], _decimals(comparison))}{NBSP}{difference_unit(comparison.metric)}"
 
 
-def interval(comparison: Comparison) -> str:
+def interval(comparison: Result) -> str:
     """Return the interval in brackets, such as ``[+55.0, +68.1]``; a dash with fewer than two blocks."""
     bounds = difference_bounds(comparison)
     if bounds is None or bounds[1] is None or bounds[2] is None:
@@ -88,7 +89,7 @@ def interval(comparison: Comparison) -> str:
     return f"[{signed(bounds[1], decimals)}, {signed(bounds[2], decimals)}]"
 
 
-def _decimals(comparison: Comparison) -> int:
+def _decimals(comparison: Result) -> int:
     """Return the decimals one comparison is shown with: what the interval leaves, at most four digits in all."""
     bounds = difference_bounds(comparison)
     known = [abs(value) for value in bounds or () if value is not None]

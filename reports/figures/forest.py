@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports.analysis import Answer
-from reports.comparison import Comparison
 from reports.figures.canvas import (
     FAINT,
     GRID,
@@ -27,9 +27,19 @@ from reports.figures.canvas import (
     shortened,
 )
 from reports.questions import Scope
-from reports.statistics import Interval
+from reports.result import Result
+from reports.statistics import ALPHA, Interval
 from reports.verdict import margin_on_scale
-from reports.wording import difference, difference_bounds, interval, percent_of_ln, signed, verdict_text
+from reports.wording import (
+    NBSP,
+    difference,
+    difference_bounds,
+    interval,
+    level_name,
+    percent_of_ln,
+    signed,
+    verdict_text,
+)
 
 ROW_IN = 0.40
 LABEL_IN = 1.95
@@ -48,16 +58,25 @@ def forest_plot(answer: Answer, scope: Scope, name: str) -> FigurePage:
     """Return the forest plot of one question in one scope: a panel per primary metric, a row per pair."""
     primary = [c for c in answer.comparisons if c.metric.primary and c.pair.scope == scope]
     title = f"{answer.question.title}: what differs, and how surely"
+    return forest_of(primary, title, answer.question.against, scope, name)
+
+
+def forest_of(primary: Sequence[Result], title: str, against: str, scope: Scope, name: str) -> FigurePage:
+    """Return the forest plot of any results of one scope: a panel per metric, a row per pair.
+
+    Args:
+        against: what the differences are to, as in a sentence.
+    """
     return FigurePage(
         name=name,
         title=f"{title} ({scope})",
-        alt=_alt(primary, answer.question.against),
+        alt=_alt(primary, against),
         rows=tuple(_row(c) for c in primary),
-        draw=lambda: _draw(primary, title, scope, answer.question.against),
+        draw=partial(_draw, primary, title, scope, against),
     )
 
 
-def _row(c: Comparison) -> Row:
+def _row(c: Result) -> Row:
     bounds = difference_bounds(c) or (None, None, None)
     wide = c.selected
     return {
@@ -65,8 +84,9 @@ def _row(c: Comparison) -> Row:
         "scope": str(c.pair.scope),
         "metric": c.metric.name,
         "difference_percent": bounds[0],
-        "low_95_percent": bounds[1],
-        "high_95_percent": bounds[2],
+        "low_percent": bounds[1],
+        "high_percent": bounds[2],
+        "level": 1 - c.alpha,
         "low_selected_percent": None if wide is None else percent_of_ln(wide.low),
         "high_selected_percent": None if wide is None else percent_of_ln(wide.high),
         "blocks": c.n,
@@ -76,16 +96,20 @@ def _row(c: Comparison) -> Row:
     }
 
 
-def _alt(primary: Sequence[Comparison], against: str) -> str:
+def _alt(primary: Sequence[Result], against: str) -> str:
     said = "; ".join(
         f"{c.pair.label} {c.metric.name} {difference(c)} {interval(c)} {c.verdict.word if c.verdict else ''}"
         for c in primary
     )
-    return f"Differences against {against} with 95 % intervals. {said}."
+    return f"Differences against {against} with {_level(primary)} intervals. {said}."
 
 
-def _draw(primary: Sequence[Comparison], title: str, scope: Scope, against: str) -> Figure:
-    panels: dict[str, list[Comparison]] = {}
+def _level(results: Sequence[Result]) -> str:
+    return level_name(min((c.alpha for c in results), default=ALPHA)).replace(NBSP, " ")
+
+
+def _draw(primary: Sequence[Result], title: str, scope: Scope, against: str) -> Figure:
+    panels: dict[str, list[Result]] = {}
     for comparison in primary:
         panels.setdefault(comparison.metric.name, []).append(comparison)
     heights = [ROW_IN * len(rows) for rows in panels.values()]
@@ -93,7 +117,7 @@ def _draw(primary: Sequence[Comparison], title: str, scope: Scope, against: str)
     figure = new_figure(total)
     counts = {c.n for c in primary}
     n = f"n = {min(counts)}" if len(counts) == 1 else f"n = {min(counts)} to {max(counts)}"
-    put_title(figure, title, f"Difference to {against} in %, with 95 % interval; {n} blocks.", str(scope))
+    put_title(figure, title, f"Difference to {against} in %, with {_level(primary)} interval; {n} blocks.", str(scope))
     top = total - HEAD_IN
     for rows, height in zip(panels.values(), heights, strict=True):
         top -= PANEL_HEAD_IN
@@ -101,12 +125,15 @@ def _draw(primary: Sequence[Comparison], title: str, scope: Scope, against: str)
         axes = axes_at(figure, LABEL_IN, top - height, width, height)
         _panel(axes, rows)
         top -= height + PANEL_FOOT_IN
-    legend = "grey strip: differences too small to matter   thick: 95 % interval   thin: wider, fit for picking"
+    legend = (
+        f"grey strip: differences too small to matter   thick: {_level(primary)} interval   "
+        "thin: wider, fit for picking"
+    )
     figure.text(0.02, 0.12 / total, legend, size=7.5, color=FAINT, va="bottom")
     return figure
 
 
-def _panel(axes: Axes, rows: Sequence[Comparison]) -> None:
+def _panel(axes: Axes, rows: Sequence[Result]) -> None:
     metric = rows[0].metric
     margin = rows[0].margin or margin_on_scale(metric, 0.0)
     low, high = _range(rows, margin)
@@ -125,7 +152,7 @@ def _panel(axes: Axes, rows: Sequence[Comparison]) -> None:
         _words(axes, at, comparison, place)
 
 
-def _whiskers(axes: Axes, rows: Sequence[Comparison]) -> None:
+def _whiskers(axes: Axes, rows: Sequence[Result]) -> None:
     """Draw all intervals at once, which is much faster than one by one, then the estimates."""
     spans = [(at, c.selected, _colour(c)) for at, c in enumerate(rows) if c.selected is not None]
     _bars(axes, spans, 1.0)
@@ -142,15 +169,15 @@ def _bars(axes: Axes, spans: Sequence[tuple[int, Interval, str]], width: float) 
     axes.hlines(y, low, high, colors=[colour for _, _, colour in spans], lw=width, zorder=3)
 
 
-def _word(c: Comparison) -> str:
+def _word(c: Result) -> str:
     return c.verdict.word if c.verdict else "invalid"
 
 
-def _colour(c: Comparison) -> str:
+def _colour(c: Result) -> str:
     return VERDICT_COLOURS[_word(c)]
 
 
-def _words(axes: Axes, at: int, c: Comparison, place: Mapping[str, Any]) -> None:
+def _words(axes: Axes, at: int, c: Result, place: Mapping[str, Any]) -> None:
     """Write the arm's name to the left; to the right its verdict and, beneath, the numbers."""
     name = "\n".join(shortened(part, 28) for part in c.pair.label.replace(" vs ", "\nvs ").split("\n"))
     axes.text(-0.03, at, name, ha="right", size=8.5, color=INK, **place)
@@ -159,7 +186,7 @@ def _words(axes: Axes, at: int, c: Comparison, place: Mapping[str, Any]) -> None
     axes.text(1.03, at + 0.2, numbers, size=8, color=INK, **place)
 
 
-def _range(rows: Sequence[Comparison], margin: float) -> tuple[float, float]:
+def _range(rows: Sequence[Result], margin: float) -> tuple[float, float]:
     """Return limits that hold every whisker and the margin strip, with some air."""
     ends = [-margin * 1.5, margin * 1.5]
     for c in rows:

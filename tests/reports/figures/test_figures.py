@@ -63,7 +63,7 @@ def test_the_forests_rows_are_its_data_and_lie_inside_the_chart(make_run: MakeRu
     for axes, metric in zip(figure.axes, ("p50", "p99", "cpu"), strict=True):
         low, high = axes.get_xlim()
         for row in (row for row in page.rows if row["metric"] == metric):
-            for key in ("difference_percent", "low_95_percent", "high_95_percent", "high_selected_percent"):
+            for key in ("difference_percent", "low_percent", "high_percent", "high_selected_percent"):
                 value = row[key]
                 assert isinstance(value, float)
                 assert low <= math.log1p(value / 100) <= high

@@ -45,7 +45,11 @@ def render_run_page(run: RunRecord) -> str:
     Raises:
         MeasurementError: a trial is counted twice.
     """
-    analysis = analyse(run)
+    return render_analysis(analyse(run))
+
+
+def render_analysis(analysis: Analysis) -> str:
+    """Return the report of an analysed run as one document."""
     chapters = document_chapters(run_chapters(analysis))
     figures = figures_of(chapters)[:MOST_FIGURES]
     drawn = {figure.name: Drawn(figure.png()) for figure in figures}

@@ -13,15 +13,14 @@ from reports.analysis import analyse
 from reports.book import Book, run_book
 from reports.chapter import Cell, Chapter, Grid, Part, Text
 from reports.document import Place, data_of, render_page
-from reports.figures.canvas import FigurePage
+from reports.figures.render import render_figures
 from reports.files import write_whole
 from reports.paging import pages_of
 
 # Some 0.6 kB a row: the first page stays far below 300 kB however many runs there are.
 RUNS_A_PAGE = 250
-_MARKER = "book.json"  # written last: a folder without it, or with another key, is made again
 
-DrawAll = Callable[[Sequence[FigurePage], Path], object]
+_MARKER = "book.json"  # written last: a folder without it, or with another key, is made again
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +80,6 @@ def write_site(
     runs: Iterable[RunSource],
     books: Iterable[BookSource],
     code_key: str,
-    draw_all: DrawAll | None = None,
 ) -> Written:
     """Write every page of an installation; books whose key is unchanged are left as they are.
 
@@ -89,8 +87,7 @@ def write_site(
 
     Args:
         runs: newest first.
-        code_key: changes when the code that makes pages does.
-        draw_all: writes figures as PNG and SVG into a folder; None: one after the other.
+        code_key: changes when the code that makes pages does (``reports.code_key``).
     """
     made = kept = 0
     lines: list[RunLine] = []
@@ -101,13 +98,13 @@ def write_site(
         def of_run(source: RunSource = source) -> Book:
             return run_book(analyse(source.load()))
 
-        is_new, answer = _write_if_changed(directory, folder, f"{source.key} {code_key}", of_run, draw_all)
+        is_new, answer = _write_if_changed(directory, folder, f"{source.key} {code_key}", of_run)
         made, kept = made + is_new, kept + (not is_new)
         lines.append(RunLine(**(asdict(source.line) | {"finding": answer})))
         folders.append((folder, source.line.name, answer))
     others: list[tuple[str, str, str]] = []
     for book in books:
-        is_new, answer = _write_if_changed(directory, book.folder, f"{book.key} {code_key}", book.make, draw_all)
+        is_new, answer = _write_if_changed(directory, book.folder, f"{book.key} {code_key}", book.make)
         made, kept = made + is_new, kept + (not is_new)
         others.append((book.folder, _title(directory, book.folder), answer))
     _remove_others(directory, {folder for folder, _, _ in (*folders, *others)})
@@ -166,16 +163,14 @@ def index_answer(lines: Sequence[RunLine]) -> str:
     return count if newest is None else f"{count} The newest finding, from {newest.name}: {newest.finding}"
 
 
-def _write_if_changed(
-    directory: Path, folder: str, key: str, make: Callable[[], Book], draw_all: DrawAll | None
-) -> tuple[bool, str]:
+def _write_if_changed(directory: Path, folder: str, key: str, make: Callable[[], Book]) -> tuple[bool, str]:
     """Return whether the book was made, and its answer."""
     marker = directory / folder / _MARKER
     known = _read_marker(marker)
     if known is not None and known.key == key:
         return False, known.answer
     book = make()
-    files = write_book(directory, book, draw_all)
+    files = write_book(directory, book)
     for name in set(known.files if known else ()) - set(files):
         (directory / folder / name).unlink(missing_ok=True)
     title, answer = book.chapters[0].title, book.chapters[0].answer
@@ -183,19 +178,13 @@ def _write_if_changed(
     return True, answer
 
 
-def write_book(directory: Path, book: Book, draw_all: DrawAll | None = None) -> list[str]:
+def write_book(directory: Path, book: Book) -> list[str]:
     """Write a book into its folder beneath ``directory``; return the names of its files.
 
     Figures and data come first, pages after them: a reader never meets a page whose files are not there.
     """
     root = directory / book.folder
-    (root / "figures").mkdir(parents=True, exist_ok=True)
-    if draw_all is not None:
-        draw_all(book.figures, root / "figures")
-    else:
-        for figure in book.figures:
-            write_whole(root / "figures" / f"{figure.name}.png", figure.png())
-            write_whole(root / "figures" / f"{figure.name}.svg", figure.svg())
+    render_figures(book.figures, root / "figures")
     names = [f"figures/{figure.name}.{kind}" for figure in book.figures for kind in ("png", "svg")]
     for name in (*book.data_names, *book.page_names):
         write_whole(root / name, book.file(name))

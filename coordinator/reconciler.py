@@ -11,7 +11,7 @@ from functools import partial
 import sqlalchemy as sa
 import structlog
 
-from coordinator import looks, schedules
+from coordinator import confirming, looks, schedules
 from coordinator.notify.delivery import Courier
 from coordinator.planner import installed_planner
 from coordinator.submission import Announce
@@ -100,7 +100,13 @@ def main() -> int:
     # must not hold up leases.
     fire = partial(schedules.fire_due, engine, settings, planner, announce)
     courier = Courier(connect(settings.database_url.get_secret_value()), settings)
-    for what, do in (("schedules", fire), ("notices", courier.round), ("looks", partial(looks.take_due, engine))):
+    loops: dict[str, Callable[[], object]] = {
+        "schedules": fire,
+        "notices": courier.round,
+        "looks": partial(looks.take_due, engine),
+        "thresholds": partial(confirming.hold_due, connect(settings.database_url.get_secret_value(), pool_size=1)),
+    }
+    for what, do in loops.items():
         threading.Thread(target=repeat, args=(stopped, settings.tick_s, what, do), daemon=True).start()
     repeat(stopped, settings.tick_s, "tick", partial(tick, engine, settings, announce))
     return 0 if asked.is_set() else 1

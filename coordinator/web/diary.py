@@ -49,4 +49,5 @@ _TELLERS: Mapping[str, Callable[[Data], str]] = {
     "stopped": lambda _data: "the rest of the run is cancelled: it has its answers",
     "cancel_requested": lambda data: f"{data['by']} asked to cancel",
     "finished": lambda data: f"{data['state']}{_reason(data)}",
+    "thresholds_held": lambda data: f"held against its thresholds. {data['answer']}",
 }

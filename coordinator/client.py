@@ -88,6 +88,10 @@ class Client:
         """Return an answer that is not JSON."""
         return self._call("GET", path, timeout=_REPORT_TIMEOUT_S).text
 
+    def content(self, path: str, **parameters: str) -> bytes:
+        """Return an answer as bytes; it may take as long as a report."""
+        return self._call("GET", path, params=parameters, timeout=_REPORT_TIMEOUT_S).content
+
     def post(self, path: str) -> Any:
         """Return the JSON answer to a request without a body."""
         return self._call("POST", path, content=b"").json()

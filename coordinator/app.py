@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Flask
 
-from coordinator.api import channels, gate, health, openapi, plans, results, runs, schedules, sites
+from coordinator.api import channels, compare, exchange, gate, health, openapi, plans, results, runs, schedules, sites
 from coordinator.web import guards, pages, problems
 from coordinator.web.callers import let_in
 from coordinator.web.facts import refuse_undeclared
@@ -16,10 +16,12 @@ _BLUEPRINTS = (
     plans.blueprint,
     runs.blueprint,
     results.blueprint,
+    compare.blueprint,
     gate.blueprint,
     schedules.blueprint,
     sites.blueprint,
     channels.blueprint,
+    exchange.blueprint,
     pages.blueprint,
 )
 

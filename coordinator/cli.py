@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from coordinator.commands import channels, instance, operators, plans, runs, schedules
+from coordinator.commands import channels, compare, exchange, instance, operators, plans, runs, schedules
 from coordinator.commands.failures import SentenceGroup
 from coordinator.provenance import own_version
 
@@ -54,6 +54,9 @@ app.command("cancel")(runs.cancel)
 app.command("list")(runs.list_runs)
 app.command("show")(runs.show)
 app.command("report")(runs.report)
+app.command("compare")(compare.compare)
+app.command("export")(exchange.export)
+app.command("import")(exchange.import_file)
 app.command("up")(instance.up)
 app.command("down")(instance.down)
 app.command("status")(instance.status)
@@ -62,6 +65,7 @@ app.command("adapters")(plans.adapters)
 app.add_typer(plans.plan, name="plan")
 app.add_typer(schedules.schedule, name="schedule")
 app.add_typer(channels.notify, name="notify")
+app.add_typer(exchange.published, name="published")
 app.add_typer(operators.site, name="site")
 app.add_typer(operators.token, name="token")
 

@@ -79,9 +79,16 @@ def list_published(as_json: AsJson = False) -> None:
         show_json(found)
         return
     rows = [
-        (item["name"], str(item["points"]), item["importer"], item["source"], item["created_at"][:10], item["imported_by"])
+        (
+            item["name"],
+            str(item["points"]),
+            item["importer"],
+            item["source"],
+            item["created_at"][:10],
+            item["imported_by"],
+        )
         for item in found
-    ]  # fmt: skip
+    ]
     columns = ("Published", "Measurements", "Read as", "Source", "Imported", "By")
     out().print(table(columns, rows, right=("Measurements",)))
 

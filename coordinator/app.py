@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Flask
 
 from coordinator.api import channels, compare, exchange, gate, health, openapi, plans, results, runs, schedules, sites
-from coordinator.web import guards, pages, problems
+from coordinator.web import browsing, guards, pages, problems
 from coordinator.web.callers import let_in
 from coordinator.web.facts import refuse_undeclared
 from coordinator.web.installation import Installation, attach
@@ -23,6 +23,7 @@ _BLUEPRINTS = (
     channels.blueprint,
     exchange.blueprint,
     pages.blueprint,
+    browsing.blueprint,
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Flask, Response, redirect, render_template, request, session
@@ -23,11 +24,13 @@ from coordinator.web.installation import installation
 from coordinator.web.spoken import clock, duration, moment
 from meshgauge.store import artefacts, runs, schedules, tokens
 from meshgauge.store.database import transaction
+from meshgauge.store.runs import RunRow
 
 blueprint = Blueprint("pages", __name__)
 
 _RUNS_A_PAGE = 50
 _EVENTS_SHOWN = 200
+_QUICKLY_ANALYSED_TRIALS = 2000  # takes a second or two; of larger runs the answer is told once somebody opened them
 
 
 def add_filters(app: Flask) -> None:
@@ -44,14 +47,37 @@ def _page(summary: str) -> Facts:
 @declared(_page("Runs and schedules"))
 def index() -> str:
     before = _instant(request.args.get("before"))
-    with transaction(installation().engine) as connection:
+    installed = installation()
+    with transaction(installed.engine) as connection:
+        number = runs.count(connection)
         rows = runs.newest(connection, _RUNS_A_PAGE, before)
         planned = [schedule_view(connection, row) for row in schedules.listed(connection)]
         sites = site_views(connection)
     following = rows[-1].created_at.isoformat() if len(rows) == _RUNS_A_PAGE else None
     return render_template(
-        "index.html", runs=rows, schedules=planned, sites=sites, following=following, caller=caller()
+        "index.html",
+        number=number,
+        newest=_newest_finding(rows),
+        runs=rows,
+        schedules=planned,
+        sites=sites,
+        following=following,
+        caller=caller(),
     )
+
+
+def _newest_finding(rows: Sequence[RunRow]) -> tuple[RunRow, str] | None:
+    """Return the newest run that came to its end, and its answer in words.
+
+    Runs under way are not asked: their statistics would be made again with every trial, beside the measurement.
+    """
+    installed = installation()
+    over = next((row for row in rows if row.state == "done" and row.trials.get("measured")), None)
+    if over is None:
+        return None
+    small = sum(over.trials.values()) <= _QUICKLY_ANALYSED_TRIALS
+    text = installed.reporting.finding(installed.engine, over.id, make=small)
+    return None if text is None else (over, text)
 
 
 def _instant(text: str | None) -> dt.datetime | None:

@@ -147,9 +147,13 @@ class Reporting:
     def finding(self, engine: sa.Engine, run_id: uuid.UUID, *, make: bool) -> str | None:
         """Return a run's answer in words; None where it is not known yet and not to be made now."""
         known = self._findings.get(run_id)
-        if known is not None and known[0] == change_key(engine, run_id):
-            return known[1]
-        return self.book(engine, run_id).chapters[0].answer if make else None
+        if not make or (known is not None and known[0] == change_key(engine, run_id)):
+            return known[1] if known else None
+        from reports.chapters.overview import answer_of  # noqa: PLC0415
+
+        key = change_key(engine, run_id)
+        self._findings[run_id] = key, answer_of(self.analysis(engine, run_id))
+        return self._findings[run_id][1]
 
 
 def change_key(engine: sa.Engine, run_id: uuid.UUID) -> tuple[uuid.UUID, int, str]:

@@ -215,6 +215,11 @@ def newest(connection: sa.Connection, limit: int, before: dt.datetime | None = N
     return tuple(RunRow(**row._mapping, trials=counts.get(row.id, {})) for row in rows)
 
 
+def count(connection: sa.Connection) -> int:
+    """Return how many runs there are."""
+    return int(connection.execute(sa.select(sa.func.count()).select_from(schema.run)).scalar_one())
+
+
 def confirming(connection: sa.Connection, run_id: uuid.UUID) -> tuple[uuid.UUID, ...]:
     """Return the runs that repeat findings of ``run_id`` on fresh blocks, newest first."""
     query = sa.select(schema.run.c.id).where(schema.run.c.confirms == run_id).order_by(schema.run.c.created_at.desc())

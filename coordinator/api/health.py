@@ -18,7 +18,7 @@ from coordinator.provenance import own_version
 from coordinator.web.facts import Facts, declared
 from coordinator.web.installation import Installation, installation
 from meshgauge.errors import ConfigurationError
-from meshgauge.store import schema
+from meshgauge.store import schema, schema_tracking
 from meshgauge.store.database import migration_config, transaction
 
 blueprint = Blueprint("health", __name__)
@@ -66,6 +66,7 @@ class _Rows(Collector):
             yield _by(connection, "meshgauge_environments", "Environments by state.", schema.environment.c.state)
             yield _by(connection, "meshgauge_trials", "Trials by state.", schema.trial.c.state)
             yield _by(connection, "meshgauge_sites", "Sites by state.", schema.site.c.state)
+            yield _by(connection, "meshgauge_notices", "Notices by state.", schema_tracking.notice.c.state)
             yield _leases(connection)
             yield _due(connection)
             yield _workers(connection)

@@ -75,7 +75,9 @@ def services(settings: Settings, instance: Instance) -> list[Service]:
     )
     ground = ("migrations", *(("redis",) if instance.redis else ()))
     servers = servers_only(settings, instance)
-    workers = [_worker(name, queue, env, ground, instance.run_dir) for name, queue in _WORKERS]
+    # Workers run other people's programs and send no mail: the mail server's password is kept from them.
+    without_mail = {**env, "MESHGAUGE_SMTP_URL": ""}
+    workers = [_worker(name, queue, without_mail, ground, instance.run_dir) for name, queue in _WORKERS]
     return [*servers, migrate, _coordinator(env, ground, instance), _reconciler(env, ground), *workers]
 
 

@@ -62,12 +62,13 @@ def server_of(settings: Settings) -> MailServer:
     Raises:
         ConfigurationError: none is set, or not so that it can be used; never repeats the password.
     """
-    if settings.smtp_url is None or settings.mail_from is None:
+    url = "" if settings.smtp_url is None else settings.smtp_url.get_secret_value()
+    if not url or settings.mail_from is None:
         raise ConfigurationError("e-mail needs MESHGAUGE_SMTP_URL and MESHGAUGE_MAIL_FROM where the coordinator runs")
     if not _ADDRESS.fullmatch(settings.mail_from):
         raise ConfigurationError(f"MESHGAUGE_MAIL_FROM: {settings.mail_from!r} is no e-mail address")
     try:
-        parts = urlsplit(settings.smtp_url.get_secret_value())
+        parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
         raise ConfigurationError("MESHGAUGE_SMTP_URL is no URL; write smtp://user:password@host:587") from error

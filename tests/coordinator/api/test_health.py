@@ -12,6 +12,7 @@ from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from coordinator.web.installation import Installation
+from meshgauge.store import channels, notices
 from meshgauge.store.database import connect, transaction
 
 
@@ -60,11 +61,17 @@ def test_without_a_database_it_lives_and_is_not_ready(
     assert client.get("/").status_code == 503
 
 
-def test_numbers_for_prometheus_are_the_rows(client: FlaskClient, submit: Callable[..., dict[str, Any]]) -> None:
+def test_numbers_for_prometheus_are_the_rows(
+    client: FlaskClient, engine: sa.Engine, submit: Callable[..., dict[str, Any]]
+) -> None:
     submit()
+    with transaction(engine) as connection:
+        channels.add(connection, "ci", "email", "me@example.org", None, ["gate_failed"])
+        notices.put(connection, "gate_failed", "gate 1", {})
     found = numbers(client)
     assert found["meshgauge_runs", "queued"] == 1
     assert found["meshgauge_trials", "pending"] == 6
     assert found["meshgauge_sites", "dirty"] == 1
     assert found["meshgauge_environments_due", "local"] == 6
     assert found["meshgauge_delivery_up", ""] == 1
+    assert found["meshgauge_notices", "pending"] == 1

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from coordinator.embedded.redis import RedisServer, configuration
 from coordinator.embedded.service import Restart, Service, start_order
@@ -86,6 +87,13 @@ def test_services_read_back_the_settings_they_were_started_with(
     assert read.coordinator_url == "http://127.0.0.1:8080"
     assert (read.allow_commands, read.lease_s) == (False, 7.5)
     assert read.allowed_targets == ("10.0.0.0/8", "::1/128")
+
+
+def test_the_mail_servers_password_is_kept_from_workers(instance: Instance) -> None:
+    chosen = Settings(data_dir=instance.data_dir, smtp_url=SecretStr("smtp://u:p@mail.example.org"))
+    urls = {service.name: service.env.get("MESHGAUGE_SMTP_URL") for service in services(chosen, instance)}
+    assert urls["coordinator"] == urls["reconciler"] == "smtp://u:p@mail.example.org"
+    assert {value for name, value in urls.items() if name.startswith("worker-")} == {""}
 
 
 def test_the_broker_keeps_its_messages_and_opens_no_port(tmp_path: Path) -> None:

@@ -92,7 +92,8 @@ def half_widths(differences: Values, level: float) -> tuple[Values | None, Value
     if n < 2:
         return None, None
     errors = np.maximum(differences.std(axis=0, ddof=1), LN_SD_FLOOR) / math.sqrt(n)
-    pointwise = float(stats.t.ppf(0.5 + level / 2, n - 1)) * errors
+    single = float(stats.t.ppf(0.5 + level / 2, n - 1))
+    pointwise = single * errors
     if n < FEWEST_BLOCKS:
         return pointwise, None
     residuals = differences - differences.mean(axis=0)
@@ -100,7 +101,8 @@ def half_widths(differences: Values, level: float) -> tuple[Values | None, Value
     squares = (residuals**2).sum(axis=0)
     spread = np.sqrt(np.maximum((squares - n * means**2) / (n - 1), (LN_SD_FLOOR / 10) ** 2) / n)
     highest = np.abs(means / spread).max(axis=1)
-    return pointwise, float(np.quantile(highest, level, method="higher")) * errors
+    # Where all percentiles move as one, the two agree but for the coarseness of few patterns: never be narrower.
+    return pointwise, max(single, float(np.quantile(highest, level, method="higher"))) * errors
 
 
 @lru_cache(maxsize=8)

@@ -10,7 +10,7 @@ from meshgauge.matrix import Cell as RunCell
 from reports.analysis import Analysis, Answer
 from reports.chapter import Cell, Chapter, Grid, Heading, Part, Picture, Text
 from reports.chapters.answers import common_refusal, word_of
-from reports.chapters.asking import MOST_FIGURES, MOST_PAIRS, asked, listed, of_metric, scopes_of
+from reports.chapters.asking import MOST_FIGURES, MOST_PAIRS, asked, by_pair, listed, of_metric, scopes_of
 from reports.chapters.grids import result_grids
 from reports.chapters.ladders import ladders
 from reports.chapters.ranking import Standing, standings
@@ -36,7 +36,26 @@ class Group:
     cells: tuple[RunCell, ...]
 
 
-def meshes_chapter(analysis: Analysis) -> Chapter | None:
+@dataclass(frozen=True, slots=True)
+class Duels:
+    """All pairs of meshes that were compared.
+
+    Attributes:
+        results: per group its comparisons, pair by pair.
+        left_out: groups there was no room for.
+    """
+
+    question: Question
+    results: tuple[tuple[Group, tuple[Comparison, ...]], ...]
+    left_out: tuple[Group, ...]
+
+    @property
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """All comparisons of all groups."""
+        return tuple(c for _, comparisons in self.results for c in comparisons)
+
+
+def duels_of(analysis: Analysis) -> Duels | None:
     """Return the comparison of all meshes with each other; None with fewer than two to compare."""
     groups = _groups(analysis)
     if not groups:
@@ -46,13 +65,17 @@ def meshes_chapter(analysis: Analysis) -> Chapter | None:
     question = Question(
         "meshes", "Mesh against mesh", "the other mesh", tuple(itertools.chain.from_iterable(pairs.values()))
     )
-    answer = asked(analysis, question)
-    of_pair: dict[int, list[Comparison]] = {}
-    for comparison in answer.comparisons:
-        of_pair.setdefault(id(comparison.pair), []).append(comparison)
-    results = [(group, [c for pair in pairs[id(group)] for c in of_pair.get(id(pair), [])]) for group in kept]
-    parts = [_introduction(left_out), *_parts(analysis, question, results)]
-    return Chapter(SLUG, "Mesh against mesh", _answer(results), tuple(parts))
+    of_pair = {id(members[0].pair): members for members in by_pair(asked(analysis, question).comparisons)}
+    results = tuple((group, tuple(c for pair in pairs[id(group)] for c in of_pair.get(id(pair), ()))) for group in kept)
+    return Duels(question, results, tuple(left_out))
+
+
+def meshes_chapter(analysis: Analysis, duels: Duels | None) -> Chapter | None:
+    """Return the chapter on these pairs; None where there are none."""
+    if duels is None:
+        return None
+    parts = (_introduction(duels.left_out), *_parts(analysis, duels))
+    return Chapter(SLUG, "Mesh against mesh", _answer(duels.results), parts)
 
 
 def _groups(analysis: Analysis) -> tuple[Group, ...]:
@@ -176,9 +199,8 @@ def _gap(c: Comparison, fast: RunCell) -> str:
     return f"{abs(percent_of_ln(estimate)):.1f}{NBSP}% faster"
 
 
-def _parts(
-    analysis: Analysis, question: Question, results: Sequence[tuple[Group, Sequence[Comparison]]]
-) -> Iterator[Part]:
+def _parts(analysis: Analysis, duels: Duels) -> Iterator[Part]:
+    results = duels.results
     scopes = scopes_of(analysis.run)
     drawn = 0
     for at, (group, comparisons) in enumerate(results, 1):
@@ -192,7 +214,7 @@ def _parts(
         primary = [c for c in comparisons if c.metric.primary]
         if primary and len(medians) <= MOST_ROWS_DRAWN and drawn < MOST_FIGURES:
             name = file_stem(f"forest-meshes-{group.profile}", "", group.scope, scopes)
-            yield Picture(forest_plot(Answer(question, tuple(comparisons)), group.scope, name))
+            yield Picture(forest_plot(Answer(duels.question, comparisons), group.scope, name))
             drawn += 1
         yield from result_grids(f"results-{at}", f"Every pair under {group.profile}, {group.scope}", comparisons)
 

@@ -110,8 +110,8 @@ def _parts(analysis: Analysis, answer: Answer, found: Sequence[Shift], judged: i
             "A mesh can add the same to every request, or only to the slow ones. The band holds for all percentiles at "
             "once: where it does not touch zero, requests of that rank are shown to differ. It is made by flipping "
             "the signs of whole blocks, so correlated percentiles do not widen it.",
-            "These are no verdicts, and margins do not enter. The line is the plain mean over blocks; the effect in the "
-            "result tables is the trimmed mean, which can be a little different.",
+            "These are no verdicts, and margins do not enter. The line is the plain mean over blocks; the effect in "
+            "the result tables is the trimmed mean, which can be a little different.",
         )
     )
     styles, scopes = arm_styles(analysis.run), scopes_of(analysis.run)

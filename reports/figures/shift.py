@@ -81,7 +81,7 @@ def _draw(shift: Shift, against: str, style: ArmStyle) -> Figure:
     total = HEAD_IN + 0.25 + PLOT_IN + FOOT_IN
     figure = new_figure(total)
     pair, said = shift.comparison.pair, level_name(shift.comparison.alpha)
-    what = f"Difference to {against} in %, by percentile of net response time; {said}; n = {shift.blocks} blocks."
+    what = f"Difference to {against} in %, by percentile of net response time; {said} bands; n = {shift.blocks} blocks."
     put_title(figure, f"{TITLE} {shortened(pair.label, 40)}", what, str(pair.scope))
     width = WIDTH_IN - LEFT_IN - RIGHT_IN - 0.95
     _differences(axes_at(figure, LEFT_IN, FOOT_IN, width, PLOT_IN), shift, style)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from coordinator.estimate import estimate_s
+from coordinator.planner import notes_on
 from meshgauge.document import plan_sha256
 from meshgauge.matrix import Hop, Skipped, block_order
 from meshgauge.plan import Load
@@ -95,6 +96,7 @@ def check_plan(resolved: ResolvedPlan, settings: Settings, cores: int | None) ->
 
 def _warnings(resolved: ResolvedPlan, cores: int | None) -> Iterator[str]:
     plan = resolved.plan
+    yield from (f"SMP test configuration: {note}" for note in notes_on(resolved.text))
     if plan.blocks < VERDICT_BLOCKS:
         yield (
             f"{plan.blocks} blocks give no verdict: {VERDICT_BLOCKS} are the least, 10 the default; "

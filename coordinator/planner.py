@@ -10,13 +10,15 @@ from typing import Any
 
 from adapters.contract import Provider
 from coordinator.targets import Resolve, allowed_networks, refuse_foreign_targets, resolve_host
-from meshgauge.document import MAX_DEPTH, load_plan, validate_plan
+from meshgauge.document import MAX_DEPTH, parse_document, refuse_secrets, validate_plan
 from meshgauge.errors import InvalidPlanError, Problem, UnknownNameError
 from meshgauge.matrix import Matrix, MeshArm, count_cells, expand
 from meshgauge.plan import Infrastructure, Plan, Profile
 from meshgauge.resolved import Features, ResolvedPlan
 from meshgauge.selectors import resolve_arms
 from meshgauge.settings import Settings
+from meshgauge.smp.messages import is_smp
+from meshgauge.smp.translation import origin_of, translate
 
 # Returns the provider of that name. Raises UnknownNameError.
 ProviderOf = Callable[[str], Provider]
@@ -25,12 +27,38 @@ ProviderOf = Callable[[str], Provider]
 def read_plan(text: str) -> Plan:
     """Return the plan written in ``text``: strict JSON when it starts with a brace, else YAML.
 
+    An SMP test configuration (``test:``, ``mesh:``) is read as the plan it becomes; ``notes_on`` says how.
+
     Raises:
         InvalidPlanError: lists every problem with the path of its field and what to do.
     """
+    document = _document(text)
+    return _plan_of_smp(document) if is_smp(document) else validate_plan(document)
+
+
+def notes_on(text: str) -> tuple[str, ...]:
+    """Return what a reader must know about how ``text`` became a plan; nothing for a plan.
+
+    Raises:
+        InvalidPlanError: as ``read_plan``.
+    """
+    document = _document(text)
+    return translate(document).notes if is_smp(document) else ()
+
+
+def _plan_of_smp(document: dict[str, Any]) -> Plan:
+    refuse_secrets(document)
+    made = translate(document)
+    try:
+        return validate_plan(made.document)
+    except InvalidPlanError as error:
+        raise InvalidPlanError(map(origin_of, error.problems)) from error
+
+
+def _document(text: str) -> dict[str, Any]:
     if text.lstrip().startswith("{") and (document := _json_object(text)) is not None:
-        return validate_plan(document)
-    return load_plan(text)
+        return document
+    return parse_document(text)
 
 
 def _json_object(text: str) -> dict[str, Any] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 import yaml
@@ -112,12 +112,7 @@ def validate_plan(data: dict[str, Any]) -> Plan:
     Raises:
         InvalidPlanError: as ``load_plan``.
     """
-    secrets = [
-        Problem(path, "looks like a secret; plans are stored and shown: name an environment variable of the worker")
-        for path in _secret_paths(data)
-    ]
-    if secrets:
-        raise InvalidPlanError(secrets)
+    refuse_secrets(data)
     try:
         return Plan.model_validate(data)
     except ValidationError as error:
@@ -125,6 +120,20 @@ def validate_plan(data: dict[str, Any]) -> Plan:
         raise InvalidPlanError(
             _problem(detail) for detail in details if not _is_consequence(detail, details)
         ) from error
+
+
+def refuse_secrets(data: Mapping[str, Any]) -> None:
+    """See that no field of a document is called like a secret.
+
+    Raises:
+        InvalidPlanError: lists each.
+    """
+    secrets = [
+        Problem(path, "looks like a secret; plans are stored and shown: name an environment variable of the worker")
+        for path in _secret_paths(data)
+    ]
+    if secrets:
+        raise InvalidPlanError(secrets)
 
 
 def plan_sha256(text: str) -> str:

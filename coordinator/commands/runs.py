@@ -20,7 +20,7 @@ from coordinator.commands.results import result_view, save_report
 from coordinator.commands.terminal import err, out, say, show_json, table
 from coordinator.commands.watching import FINISHED, watch
 from coordinator.embedded.state import running_state
-from coordinator.planner import read_plan
+from coordinator.planner import notes_on, read_plan
 from coordinator.web.spoken import duration
 from meshgauge.errors import ConfigurationError, InvalidPlanError, Problem, UnknownNameError
 from meshgauge.settings import Settings
@@ -50,6 +50,12 @@ def read_plan_file(path: Path) -> str:
     return text
 
 
+def tell_notes(text: str) -> None:
+    """Say how a document that is no plan itself was read as one."""
+    for note in notes_on(text):
+        say(f"note: {note}")
+
+
 def run(plan: PlanFile, report: Report = None) -> None:
     """Run a plan from start to report: live progress, the result table, one HTML page.
 
@@ -57,6 +63,7 @@ def run(plan: PlanFile, report: Report = None) -> None:
     what was measured.
     """
     text = read_plan_file(plan)
+    tell_notes(text)
     settings = read_settings()
     with ended_like_ctrl_c(), some_coordinator(settings) as client:
         made = client.submit(text)
@@ -153,6 +160,7 @@ def submit(
 ) -> None:
     """Submit a plan and return at once; prints the run's id."""
     text = read_plan_file(plan)
+    tell_notes(text)
     with open_client() as client:
         made = client.submit(text, key)
         if as_json:

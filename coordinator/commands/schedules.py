@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from coordinator.commands.connection import open_client
-from coordinator.commands.runs import AsJson, PlanFile, read_plan_file
+from coordinator.commands.runs import AsJson, PlanFile, read_plan_file, tell_notes
 from coordinator.commands.terminal import out, say, show_json, table
 
 schedule = typer.Typer(help="Plans that fire by themselves.", no_args_is_help=True)
@@ -25,6 +25,7 @@ def add(
 ) -> None:
     """Let a plan fire by itself; its versions are resolved anew each time."""
     text = read_plan_file(plan_file)
+    tell_notes(text)
     given = {"name": name, "cron": cron, "time_zone": time_zone}
     with open_client() as client:
         parameters = {key: value for key, value in given.items() if value is not None}

@@ -1,0 +1,1 @@
+"""Service Mesh Performance test configurations, read as plans."""

@@ -26,12 +26,22 @@ _SUBSCRIBABLE = tuple(event for event in EVENTS if event != "test")
 @notify.command("add")
 def add(
     name: Name,
-    webhook: Annotated[str | None, typer.Option(help="Post signed JSON to this https address; - reads it.")] = None,
-    slack: Annotated[str | None, typer.Option(help="Slack's incoming webhook (a secret); - reads it.")] = None,
-    email: Annotated[str | None, typer.Option(help="Mail to this address.")] = None,
-    on: Annotated[str, typer.Option("--on", help=f"Events, comma separated: {', '.join(_SUBSCRIBABLE)}.")] = ",".join(
-        _SUBSCRIBABLE
-    ),
+    webhook: Annotated[
+        str | None, typer.Option(metavar="URL", help="Post signed JSON there; - reads the address from standard input.")
+    ] = None,
+    slack: Annotated[
+        str | None, typer.Option(metavar="URL", help="Slack's incoming webhook, which is a secret: better give -.")
+    ] = None,
+    email: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Mail to this address.")] = None,
+    on: Annotated[
+        str,
+        typer.Option(
+            "--on",
+            metavar="EVENTS",
+            show_default=False,
+            help=f"Comma separated, of: {', '.join(_SUBSCRIBABLE)}; all by default.",
+        ),
+    ] = ",".join(_SUBSCRIBABLE),
 ) -> None:
     """Let notices go to a webhook, to Slack or to a mailbox; by default all of them."""
     given = {kind: target for kind, target in (("webhook", webhook), ("slack", slack), ("email", email)) if target}
@@ -39,6 +49,8 @@ def add(
         raise InvalidRequestError("give one of --webhook URL, --slack URL and --email ADDRESS")
     kind, target = next(iter(given.items()))
     if target == _STDIN:  # what stands on a command line is seen by everybody on this host
+        if sys.stdin.isatty():
+            say("the address, then Enter:")
         target = sys.stdin.readline().strip()
     events = [event.strip() for event in on.split(",") if event.strip()]
     with open_client() as client:

@@ -102,8 +102,8 @@ def judge_repeat(run: RunRecord, step: Step, nights_before: Sequence[float]) -> 
     agrees = p < CONFIRM_P and move * step.size > 0
     still = "is still there" if agrees else "is not there"
     text = (
-        f"{what} on {seen.n} fresh blocks: {metric.name} {difference(seen)}, {shown(metric, move)} from the {n} nights "
-        f"before, p = {p:.2g}; the step {still}"
+        f"{what} on {seen.n} fresh blocks: {metric.name} {difference(seen)}, which is {shown(metric, move)} "
+        f"off the {n} nights before, p = {p:.2g}; the step {still}"
     )
     return Finding("confirmed" if agrees else "not_reproduced", text)
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from coordinator.commands import channels, compare, exchange, instance, operators, plans, runs, schedules
+from coordinator.commands import channels, compare, exchange, gate, instance, operators, pages, plans, runs, schedules
 from coordinator.commands.failures import SentenceGroup
 from coordinator.provenance import own_version
 
@@ -54,6 +54,8 @@ app.command("cancel")(runs.cancel)
 app.command("list")(runs.list_runs)
 app.command("show")(runs.show)
 app.command("report")(runs.report)
+app.command("pages")(pages.pages)
+app.command("gate", epilog=gate.EXIT_CODES)(gate.gate)
 app.command("compare")(compare.compare)
 app.command("export")(exchange.export)
 app.command("import")(exchange.import_file)

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import uuid
 from collections.abc import Callable
 from typing import Any
 from xml.etree import ElementTree as Xml
 
-import numpy as np
 import pytest
 import sqlalchemy as sa
 from flask.testing import FlaskClient
 
 from coordinator import confirming
-from meshgauge.histogram import Histogram
-from meshgauge.store import channels, events, leases, results, runs, schema
+from meshgauge.store import channels, events
 from meshgauge.store.database import transaction
-from meshgauge.trial import CLOCKS, GateResult, LoadResult, MeasuredTrial, WorkerHealth
 
 Finish = Callable[..., None]
 Submit = Callable[..., dict[str, Any]]
@@ -29,56 +25,6 @@ thresholds:
 - {metric: p50, at_most: 1}
 confirm_blocks: 6
 """
-
-
-def measured(trial_id: uuid.UUID, median_us: float, seed: int) -> MeasuredTrial:
-    spread = np.random.default_rng(seed).lognormal(0.0, 0.1, 4000)
-    histogram = Histogram.of((median_us * 1000 * spread).astype(np.int64))
-    load = LoadResult(
-        engine="native",
-        engine_abi=1,
-        locust_version="2.47.0",
-        resolution_ns=1,
-        window_start=dt.datetime(2026, 11, 23, tzinfo=dt.UTC),
-        window_s=10.0,
-        offered=4000,
-        sent=4000,
-        done=4000,
-        dropped=0,
-        waited=0,
-        backlog_peak=0,
-        connections_opened=8,
-        outcomes={"ok": 4000},
-        histograms={("ok", clock): histogram for clock in CLOCKS},
-        seconds=(),
-        batch_p50_us=(median_us,) * 12,
-        workers=(WorkerHealth("w-1", "native", 0.2, 0.01),),
-        requests_total=4000,
-        scheduling="fifo",
-    )
-    gate = GateResult("errors", "ok", frozenset(), 0.0, 0.01, "%", "no errors")
-    return MeasuredTrial(str(trial_id), "measured", None, load, (), (), (gate,), ())
-
-
-@pytest.fixture
-def finish(engine: sa.Engine) -> Finish:
-    """Return a function that measures a whole run: medians of 200 us, and those of Envoy 1.40.0 as given."""
-
-    def end(run_id: str, seed: int = 0, newest_us: float = 200.0) -> None:
-        with transaction(engine) as connection:
-            connection.execute(sa.update(schema.site).values(state="free"))
-            while claim := leases.claim_next(connection, "local", "worker", "host", 60.0):
-                trial_ids = sa.select(schema.trial.c.id).where(schema.trial.c.environment_id == claim.environment_id)
-                for trial_id in connection.execute(trial_ids).scalars().all():
-                    seed += 1
-                    level = newest_us if claim.key.startswith("envoy-1.40.0") else 200.0
-                    results.begin_trial(connection, claim, trial_id)
-                    results.record_trial(connection, claim, measured(trial_id, level * (1 + 0.001 * (seed % 5)), seed))
-                leases.end_attempt(connection, claim, "done", None, {}, retry=False, max_attempts=3)
-                connection.execute(sa.update(schema.site).values(state="free", lease_until=None, holder=None))
-            runs.advance(connection, uuid.UUID(run_id))
-
-    return end
 
 
 @pytest.fixture

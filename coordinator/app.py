@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from flask import Flask
 
-from coordinator.api import channels, compare, exchange, gate, health, openapi, plans, results, runs, schedules, sites
+from coordinator.api import (
+    channels,
+    compare,
+    exchange,
+    gate,
+    health,
+    openapi,
+    plans,
+    publishing,
+    results,
+    runs,
+    schedules,
+    sites,
+)
 from coordinator.web import browsing, guards, pages, problems
 from coordinator.web.callers import let_in
 from coordinator.web.facts import refuse_undeclared
@@ -16,6 +29,7 @@ _BLUEPRINTS = (
     plans.blueprint,
     runs.blueprint,
     results.blueprint,
+    publishing.blueprint,
     compare.blueprint,
     gate.blueprint,
     schedules.blueprint,

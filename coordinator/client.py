@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 from urllib.parse import urlsplit
 
 import httpx
@@ -27,6 +27,7 @@ from meshgauge.errors import (
 
 _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 _REPORT_TIMEOUT_S = 180.0  # 200 cells and 10 blocks take up to 20 s to draw, more on a busy host
+_ARCHIVE_TIMEOUT_S = 3600.0  # the pages of hundreds of runs, made for the first time
 _STREAM_SILENCE_S = 30.0  # the server says something every 10 s
 _SUBMIT_TRIES = 3
 _PAUSE_S = 1.0
@@ -91,6 +92,23 @@ class Client:
     def content(self, path: str, **parameters: str) -> bytes:
         """Return an answer as bytes; it may take as long as a report."""
         return self._call("GET", path, params=parameters, timeout=_REPORT_TIMEOUT_S).content
+
+    def download(self, path: str, to: IO[bytes], **parameters: str) -> None:
+        """Write an answer to ``to`` as it comes; the server may take an hour to make it.
+
+        Raises:
+            ServiceUnavailableError: the connection broke.
+        """
+        timeout = httpx.Timeout(_ARCHIVE_TIMEOUT_S, connect=5.0)
+        try:
+            with self._http.stream("GET", path, params=parameters, timeout=timeout) as response:
+                if response.is_error:
+                    response.read()
+                    raise _error_of(response)
+                for piece in response.iter_bytes():
+                    to.write(piece)
+        except httpx.HTTPError as error:
+            raise self._unavailable(error) from error
 
     def post(self, path: str) -> Any:
         """Return the JSON answer to a request without a body."""

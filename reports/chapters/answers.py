@@ -44,11 +44,26 @@ def counted(comparisons: Sequence[Comparison], start: str) -> str:
             groups.setdefault(word, []).append(comparison)
     parts = []
     for word in (word for word in ORDER if word in groups):
-        members = groups[word]
-        names = [f"{c.pair.label} {difference(c)}" if word in DIRECTED else c.pair.label for c in members]
         said = "without a verdict" if word == "invalid" else word
-        parts.append(f"{len(members)} {said} ({listed(names, MOST_NAMED)})")
+        parts.append(f"{len(groups[word])} {said} ({listed(_names(groups[word], word), MOST_NAMED)})")
     return f"{start}: {'; '.join(parts)}."
+
+
+def _names(members: Sequence[Comparison], word: Word) -> list[str]:
+    """Return the names of pairs with what they differ by; a pair that comes in several scopes once."""
+    of_label: dict[str, list[Comparison]] = {}
+    for comparison in members:
+        of_label.setdefault(comparison.pair.label, []).append(comparison)
+    names = []
+    for label, found in of_label.items():
+        times = "" if len(found) == 1 else f" {len(found)}x"
+        known = sorted((c for c in found if c.effect), key=lambda c: c.effect.estimate if c.effect else 0.0)
+        size = ""
+        if word in DIRECTED and known:
+            low, high = difference(known[0]), difference(known[-1])
+            size = f" {low}" if low == high else f" {low} to {high}"
+        names.append(f"{label}{times}{size}")
+    return names
 
 
 def common_refusal(comparisons: Sequence[Comparison]) -> str | None:

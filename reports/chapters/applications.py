@@ -8,7 +8,7 @@ from reports.analysis import Analysis, Answer
 from reports.chapter import Chapter, Heading, Part, Picture, Text
 from reports.chapters.answers import counted
 from reports.chapters.asking import MOST_FIGURES, answer_to, by_pair, in_scope, of_metric, scopes_of
-from reports.chapters.grids import result_grids
+from reports.chapters.grids import MOST_RESULTS, result_grids
 from reports.figures.forest import forest_plot
 from reports.figures.gallery import file_stem
 from reports.wording import arm_sentence
@@ -39,7 +39,7 @@ def _parts(analysis: Analysis, answer: Answer) -> Iterator[Part]:
             "the same blocks. In per cent a change is smaller behind a mesh, because the mesh adds time of its own.",
         )
     )
-    scopes = scopes_of(analysis.run)
+    scopes, everything = scopes_of(analysis.run), len(answer.comparisons) <= MOST_RESULTS
     found = [scope for scope in scopes if any(c.pair.scope == scope for c in answer.comparisons)]
     for at, scope in enumerate(found, 1):
         part = in_scope(answer, scope)
@@ -48,4 +48,7 @@ def _parts(analysis: Analysis, answer: Answer) -> Iterator[Part]:
         if at <= MOST_FIGURES and rows <= MOST_ROWS_DRAWN and any(c.metric.primary for c in part.comparisons):
             name = file_stem("forest", answer.question.key, scope, scopes)
             yield Picture(forest_plot(part, scope, name))
-        yield from result_grids(f"results-{at}", f"Newest version against each older one, {scope}", part.comparisons)
+        title = f"Newest version against each older one, {scope}"
+        yield from result_grids(f"results-{at}", title, part.comparisons, all_metrics=everything)
+    if not everything:
+        yield Text(("Metrics without a verdict (p90, memory ...) are in comparisons.csv.",), "info")

@@ -6,18 +6,24 @@ from collections.abc import Sequence
 
 from reports.chapter import Cell, Grid
 from reports.comparison import Comparison
+from reports.csv_text import to_csv
+from reports.figures.canvas import Row
 from reports.wording import (
     ABSENT,
     added,
     blocks_compared,
     companion,
     difference,
+    difference_bounds,
+    difference_unit,
     interval,
     level,
     level_name,
     lost,
     verdict_text,
 )
+
+MOST_RESULTS = 900  # of one chapter with all metrics; beyond, those without a verdict are left to the CSV
 
 # The word and its interval come before the levels: a narrow screen shows them without scrolling.
 NUMERIC = frozenset({3, 4, 5, 6, 7, 8})
@@ -39,15 +45,17 @@ def columns(alpha: float) -> tuple[str, ...]:
     )
 
 
-def result_grids(name: str, title: str, comparisons: Sequence[Comparison]) -> tuple[Grid, ...]:
-    """Return the primary results as a table, and the others, which carry no verdict, folded beneath."""
+def result_grids(
+    name: str, title: str, comparisons: Sequence[Comparison], *, all_metrics: bool = True
+) -> tuple[Grid, ...]:
+    """Return the primary results as a table, and with ``all_metrics`` the others, which carry no verdict, folded."""
     primary = [c for c in comparisons if c.metric.primary]
     others = [c for c in comparisons if not c.metric.primary]
     grids = []
     heads = columns(comparisons[0].alpha) if comparisons else ()
     if primary:
         grids.append(Grid(name, title, heads, tuple(map(result_row, primary)), NUMERIC))
-    if others:
+    if others and all_metrics:
         rows = tuple(map(result_row, others))
         grids.append(Grid(f"{name}-more", f"{title}: what gets no verdict", heads, rows, NUMERIC, folded=True))
     return tuple(grids)
@@ -78,3 +86,36 @@ def verdict_cell(c: Comparison) -> Cell:
 def texts(*values: str) -> tuple[Cell, ...]:
     """Return plain fields of a row."""
     return tuple(map(Cell, values))
+
+
+def result_csv(comparisons: Sequence[Comparison]) -> bytes:
+    """Return all numbers of comparisons as CSV, on the scale they are shown in."""
+    return to_csv(map(_csv_row, comparisons)).encode()
+
+
+def _csv_row(c: Comparison) -> Row:
+    low, middle, high = _bounds(c)
+    return {
+        "comparison": c.pair.label,
+        "scope": str(c.pair.scope),
+        "metric": c.metric.name,
+        "unit": c.metric.unit,
+        "arm_level": c.arm_level,
+        "control_level": c.control_level,
+        "difference": middle,
+        "difference_unit": difference_unit(c.metric),
+        "low": low,
+        "high": high,
+        "interval_level": 1 - c.alpha,
+        "p": c.p,
+        "p_adjusted": c.p_adjusted,
+        "blocks": c.n,
+        "verdict": c.verdict.word if c.verdict else None,
+        "flags": " ".join(c.verdict.flags) if c.verdict else None,
+        "reason": c.verdict.reason if c.verdict else None,
+    }
+
+
+def _bounds(c: Comparison) -> tuple[float | None, float | None, float | None]:
+    middle, low, high = difference_bounds(c) or (None, None, None)
+    return low, middle, high

@@ -11,7 +11,7 @@ from reports.analysis import Analysis, Answer
 from reports.chapter import Cell, Chapter, Grid, Heading, Part, Picture, Text
 from reports.chapters.answers import common_refusal, word_of
 from reports.chapters.asking import MOST_FIGURES, MOST_PAIRS, asked, by_pair, listed, of_metric, scopes_of
-from reports.chapters.grids import result_grids
+from reports.chapters.grids import MOST_RESULTS, result_csv, result_grids
 from reports.chapters.ladders import ladders
 from reports.chapters.ranking import Standing, standings
 from reports.comparison import Comparison
@@ -23,6 +23,7 @@ from reports.readings import Readings, block_level, mean_level
 from reports.wording import NBSP, difference, level, on_scale, percent_of_ln, signed
 
 SLUG = "mesh-against-mesh"
+FILE = f"{SLUG}.csv"
 MOST_ROWS_DRAWN = 10
 _MIRRORED = {"slower": "faster", "faster": "slower", "more": "less", "less": "more"}
 
@@ -74,8 +75,9 @@ def meshes_chapter(analysis: Analysis, duels: Duels | None) -> Chapter | None:
     """Return the chapter on these pairs; None where there are none."""
     if duels is None:
         return None
-    parts = (_introduction(duels.left_out), *_parts(analysis, duels))
-    return Chapter(SLUG, "Mesh against mesh", _answer(duels.results), parts)
+    parts = (_introduction(duels), *_parts(analysis, duels))
+    files = {FILE: result_csv(duels.comparisons)}
+    return Chapter(SLUG, "Mesh against mesh", _answer(duels.results), parts, files)
 
 
 def _groups(analysis: Analysis) -> tuple[Group, ...]:
@@ -108,7 +110,8 @@ def _name(cell: RunCell) -> str:
     return cell.environment.mesh.label
 
 
-def _introduction(left_out: Sequence[Group]) -> Text:
+def _introduction(duels: Duels) -> Text:
+    left_out = duels.left_out
     said = [
         "Each pair is compared directly, block by block, not by way of the run without a mesh. "
         "Of a mesh with several releases the newest stands here. A rank is given only as far as verdicts carry it: "
@@ -121,6 +124,8 @@ def _introduction(left_out: Sequence[Group]) -> Text:
             "Their levels and comparisons with the baseline are in the result tables of the run and in trials.csv; "
             "a plan with `include` compares them pair by pair."
         )
+    if len(duels.comparisons) > MOST_RESULTS:
+        said.append(f"Metrics without a verdict (p90, memory ...) of these pairs are in {FILE}.")
     return Text(tuple(said))
 
 
@@ -200,7 +205,7 @@ def _gap(c: Comparison, fast: RunCell) -> str:
 
 
 def _parts(analysis: Analysis, duels: Duels) -> Iterator[Part]:
-    results = duels.results
+    results, everything = duels.results, len(duels.comparisons) <= MOST_RESULTS
     scopes = scopes_of(analysis.run)
     drawn = 0
     for at, (group, comparisons) in enumerate(results, 1):
@@ -216,7 +221,8 @@ def _parts(analysis: Analysis, duels: Duels) -> Iterator[Part]:
             name = file_stem(f"forest-meshes-{group.profile}", "", group.scope, scopes)
             yield Picture(forest_plot(Answer(duels.question, comparisons), group.scope, name))
             drawn += 1
-        yield from result_grids(f"results-{at}", f"Every pair under {group.profile}, {group.scope}", comparisons)
+        title = f"Every pair under {group.profile}, {group.scope}"
+        yield from result_grids(f"results-{at}", title, comparisons, all_metrics=everything)
 
 
 RANK_COLUMNS = (

@@ -8,7 +8,7 @@ from reports.analysis import Analysis, Answer
 from reports.chapter import Chapter, Heading, Part, Picture, Text
 from reports.chapters.answers import counted
 from reports.chapters.asking import MOST_FIGURES, MOST_PAIRS, answer_to, asked, by_pair, of_metric, scopes_of
-from reports.chapters.grids import result_grids
+from reports.chapters.grids import MOST_RESULTS, result_csv, result_grids
 from reports.chapters.ladders import Ladder, ladders, release_name
 from reports.comparison import Comparison
 from reports.figures.gallery import file_stem
@@ -17,6 +17,7 @@ from reports.questions import Pair, Question
 from reports.wording import arm_sentence
 
 SLUG = "releases"
+STEPS_FILE = "release-steps.csv"
 
 
 def releases_chapter(analysis: Analysis) -> Chapter | None:
@@ -38,8 +39,16 @@ def releases_chapter(analysis: Analysis) -> Chapter | None:
         text.append(
             f"For their number, the steps of {left_out} more combinations are compared with the newest release only."
         )
-    parts: list[Part] = [Text(tuple(text)), *_parts(analysis, found, of_pair, consecutive)]
-    return Chapter(SLUG, "Release against release", _answer(newest, found, of_pair), tuple(parts))
+    steps = consecutive.comparisons if consecutive else ()
+    everything = len(newest.comparisons) + len(steps) <= MOST_RESULTS
+    if not everything:
+        text.append(
+            "Metrics without a verdict (p90, memory ...) are in comparisons.csv, of steps between older releases in "
+            f"{STEPS_FILE}."
+        )
+    parts: list[Part] = [Text(tuple(text)), *_parts(analysis, found, of_pair, steps, all_metrics=everything)]
+    files = {STEPS_FILE: result_csv(steps)} if steps else {}
+    return Chapter(SLUG, "Release against release", _answer(newest, found, of_pair), tuple(parts), files)
 
 
 def _consecutive(analysis: Analysis, longer: Sequence[Ladder]) -> tuple[Answer | None, int]:
@@ -76,12 +85,12 @@ def _parts(
     analysis: Analysis,
     found: Sequence[Ladder],
     of_pair: Mapping[tuple[str, str], Sequence[Comparison]],
-    consecutive: Answer | None,
+    consecutive: Sequence[Comparison],
+    *,
+    all_metrics: bool,
 ) -> Iterator[Part]:
     scopes = scopes_of(analysis.run)
-    steps_of: dict[tuple[str, str], tuple[Comparison, ...]] = {}
-    if consecutive:
-        steps_of = {(c[0].pair.cell.key, c[0].pair.control.key): c for c in by_pair(consecutive.comparisons)}
+    steps_of = {(c[0].pair.cell.key, c[0].pair.control.key): c for c in by_pair(consecutive)}
     for at, ladder in enumerate(found, 1):
         where = f"{ladder.profile}, {ladder.scope}"
         yield Heading(f"{ladder.mesh}: {where}", f"ladder-{at}")
@@ -95,10 +104,12 @@ def _parts(
             name = file_stem(f"releases-{at}", "", ladder.scope, scopes)
             yield Picture(ladder_figure(ladder.mesh, where, [*steps, Step(release_name(last), {})], name))
         flat = [c for comparisons in reversed(against) for c in comparisons]
-        yield from result_grids(f"newest-{at}", f"{ladder.mesh}: {release_name(last)} against each older release", flat)
+        title = f"{ladder.mesh}: {release_name(last)} against each older release"
+        yield from result_grids(f"newest-{at}", title, flat, all_metrics=all_metrics)
         between = [
             c
             for cell, before in zip(ladder.cells[1:], ladder.cells[:-1], strict=True)
             for c in steps_of.get((cell.key, before.key), ())
         ]
-        yield from result_grids(f"steps-{at}", f"{ladder.mesh}: each release against the one before it", between)
+        title = f"{ladder.mesh}: each release against the one before it"
+        yield from result_grids(f"steps-{at}", title, between, all_metrics=all_metrics)

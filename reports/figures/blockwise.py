@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -68,7 +69,7 @@ def blockwise_figure(
         title=f"{TITLE} ({scope})",
         alt="p50 of control and arm in every block. " + "; ".join(map(_said, known)) + ".",
         rows=tuple(row for lines in known for row in _rows(lines, scope)),
-        draw=lambda: _draw(known[:MOST_ARMS], scope, styles),
+        draw=partial(_draw, known[:MOST_ARMS], scope, styles),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -45,7 +46,7 @@ def interoperability_figure(matrix: InteroperabilityMatrix, name: str) -> Figure
         + "; ".join(map(_said, matrix.fields.values()))
         + ".",
         rows=tuple(map(_row, matrix.fields.values())),
-        draw=lambda: _draw(matrix),
+        draw=partial(_draw, matrix),
     )
 
 

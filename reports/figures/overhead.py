@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -58,7 +59,7 @@ def overhead_figure(
         title=f"{TITLE} ({scope})",
         alt="Added median latency and added CPU against no mesh. " + "; ".join(map(_said, known)) + ".",
         rows=tuple(map(_row, known)),
-        draw=lambda: _draw(known, scope, styles),
+        draw=partial(_draw, known, scope, styles),
     )
 
 
@@ -94,7 +95,7 @@ def _bounds(c: Comparison) -> tuple[float, float | None, float | None]:
 def _draw(found: Sequence[Overhead], scope: Scope, styles: Mapping[str, ArmStyle]) -> Figure:
     rows = math.ceil(len(found) / LEGEND_COLUMNS)
     bottom = 0.68 + LEGEND_ROW_IN * rows
-    total = HEAD_IN + PLOT_IN + bottom
+    total = HEAD_IN + 0.15 + PLOT_IN + bottom
     figure = new_figure(total)
     counts = sorted({c.n for o in found for c in (o.latency, o.cpu)})
     n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -44,7 +46,7 @@ def shift_figure(shift: Shift, against: str, style: ArmStyle, name: str) -> Figu
         title=f"{TITLE} {pair.label} ({pair.scope})",
         alt=_alt(shift, against),
         rows=rows_of(shift),
-        draw=lambda: _draw(shift, against, style),
+        draw=partial(_draw, shift, against, style),
     )
 
 

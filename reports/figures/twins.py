@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -45,7 +46,7 @@ def twins_figure(found: Sequence[Comparison], name: str) -> FigurePage | None:
         + "; ".join(f"{c.pair.label} {c.metric.name} {difference(c)} {interval(c)}" for c in known[:MOST_ROWS])
         + ".",
         rows=tuple(map(_row, known)),
-        draw=lambda: _draw(known),
+        draw=partial(_draw, known),
     )
 
 

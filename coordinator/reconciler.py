@@ -11,7 +11,7 @@ from functools import partial
 import sqlalchemy as sa
 import structlog
 
-from coordinator import confirming, looks, schedules
+from coordinator import confirming, looks, schedules, tracking
 from coordinator.notify.delivery import Courier
 from coordinator.planner import installed_planner
 from coordinator.submission import Announce
@@ -105,6 +105,9 @@ def main() -> int:
         "notices": courier.round,
         "looks": partial(looks.take_due, engine),
         "thresholds": partial(confirming.hold_due, connect(settings.database_url.get_secret_value(), pool_size=1)),
+        "trends": partial(
+            tracking.follow, connect(settings.database_url.get_secret_value(), pool_size=1), planner, announce
+        ),
     }
     for what, do in loops.items():
         threading.Thread(target=repeat, args=(stopped, settings.tick_s, what, do), daemon=True).start()

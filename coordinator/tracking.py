@@ -218,10 +218,10 @@ def _submit(engine: sa.Engine, planner: Planner, announce: Announce, step: Step,
     with transaction(engine) as connection:
         if not steps.hold(connection, step):
             return
+        # Not through run.confirms, which is for thresholds: this run answers for its step alone.
         run_id, is_new = submission.store(
-            connection, planner.settings, resolved, f"tracking {key}", f"schedule {step.schedule}",
-            confirms=uuid.UUID(step.detected_run_id)
-        )  # fmt: skip
+            connection, planner.settings, resolved, f"tracking {key}", f"schedule {step.schedule}"
+        )
         steps.link(connection, step.id, run_id)
     if is_new:
         submission.tell(engine, announce, submission.sites_of(planner.settings, resolved))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import http.client
 import socket
 import subprocess
@@ -20,7 +21,9 @@ from coordinator.planner import Planner
 from meshgauge.document import load_plan
 from meshgauge.matrix import MeshArm
 from meshgauge.plan import Infrastructure, Profile
+from meshgauge.run import RunRecord
 from meshgauge.settings import Settings
+from reports.thresholds.selection import held_in
 
 PLANS = Path(__file__).parents[2] / "plans"
 FILES = sorted(PLANS.glob("*.yaml"))
@@ -74,6 +77,18 @@ def test_the_windows_of_a_shipped_plan_are_long_enough_for_its_p99(file: Path, p
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_the_readme_names_every_plan(file: Path) -> None:
     assert f"`{file.name}`" in (PLANS / "README.md").read_text()
+
+
+def test_every_threshold_of_the_release_gate_is_held_against_something(planner: Planner) -> None:
+    resolved = planner.resolve((PLANS / "release-gate.yaml").read_text(), may_run_programs=False)
+    at = dt.datetime(2026, 11, 23, tzinfo=dt.UTC)
+    run = RunRecord(
+        "run", resolved.plan, "", resolved.arms, resolved.matrix.cells, (), 1, 6, "queued", None, "tests", at,
+        None, None, (), (), {}, {},
+    )  # fmt: skip
+    held = held_in(run)
+    assert {h.index for h in held} == set(range(len(resolved.plan.thresholds)))
+    assert {h.cell.environment.mesh.label for h in held} == {"envoy-1.40.0", "envoy-1.39.0"}
 
 
 def test_the_quickstart_fits_into_a_demo(planner: Planner) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +15,7 @@ from xml.etree import ElementTree as Xml
 
 import pytest
 import sqlalchemy as sa
+import yaml
 from typer.testing import CliRunner, Result
 
 from coordinator.cli import app
@@ -199,3 +203,37 @@ def test_a_cancelled_run_answers_nothing(plan_file: Path, client: Client) -> Non
     thread.join()
     assert result.exit_code == failures.CANCELLED
     assert "Passed" not in result.stdout
+
+
+@pytest.mark.parametrize(("newest_us", "status", "code"), [(200.0, "passed", 0), (240.0, "failed", 1)])
+def test_the_gate_step_of_the_github_action_answers_as_a_runner_expects(
+    run_of: Callable[..., str], tmp_path: Path, live: Any, newest_us: float, status: str, code: int
+) -> None:
+    outputs, summary = _run_gate_step(tmp_path, live.url, run_of(newest_us=newest_us))
+    assert (outputs["status"], outputs["exit-code"]) == (status, str(code))
+    assert summary.startswith("### Meshgauge: own")
+    assert Xml.parse(outputs["junit"]).getroot().tag == "testsuites"  # noqa: S314
+    assert Path(outputs["markdown"]).read_text() == summary
+    assert (Path(outputs["junit"]).parent / "report.html").exists()
+
+
+def test_the_gate_step_without_an_answer_says_why(tmp_path: Path, live: Any) -> None:
+    outputs, summary = _run_gate_step(tmp_path, live.url, "abcdef12; touch hacked")
+    assert (outputs["status"], outputs["exit-code"], outputs["run"]) == ("error", "5", "")
+    assert "gave no answer (exit code 5)" in summary
+    assert "abcdef12" in summary
+    assert not list(tmp_path.rglob("hacked"))
+
+
+def _run_gate_step(folder: Path, url: str, plan: str) -> tuple[dict[str, str], str]:
+    """Run the step as a runner does: its shell, its environment, its files; return outputs and summary."""
+    action = yaml.safe_load((Path(__file__).parents[3] / "deploy" / "github-action" / "action.yml").read_text())
+    script = next(step["run"] for step in action["runs"]["steps"] if step.get("id") == "gate")
+    output, summary = folder / "output", folder / "summary"
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    files = {"RUNNER_TEMP": folder / "runner", "GITHUB_OUTPUT": output, "GITHUB_STEP_SUMMARY": summary}
+    inputs = {"PLAN": plan, "UNDECIDED": "own", "CONFIRM": "false", "COORDINATOR_URL": url, "TOKEN": ""}
+    environment = {"PATH": path, **{name: str(value) for name, value in files.items()}, **inputs}
+    subprocess.run(["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script], env=environment, check=True)
+    outputs = dict(line.split("=", 1) for line in output.read_text().splitlines())
+    return outputs, summary.read_text()

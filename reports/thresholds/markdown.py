@@ -10,9 +10,9 @@ from reports.thresholds.outcome import Check, Outcome
 from reports.wording import ABSENT, decimals_for, level, signed
 
 _MOST_ROWS = 20  # of a table; what it costs a reader to scroll past a comment is the limit, not GitHub's 65 536 bytes
-_MOST_SENTENCE = 600
+_MOST_SENTENCE = 400
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]()|~!])")
+_SPECIAL = re.compile(r"([\\`*_\[\]|~!])")
 _STARTS_A_REFERENCE = re.compile(r"([@#])(?=\w)")
 _ORDER = {"failed": 0, "undecided": 1, "passed": 2}
 

@@ -81,8 +81,12 @@ def name_of(threshold: Threshold) -> str:
     if threshold.name:
         return threshold.name
     bound, limit = bound_of(threshold)
-    against = f" {threshold.against}" if bound == "worse_by_at_most" else ""
-    return f"{threshold.metric} {bound.replace('_', ' ')} {limit:g}{against}"
+    metric = METRIC_OF[threshold.metric]
+    if bound != "worse_by_at_most":
+        return f"{threshold.metric} {bound.replace('_', ' ')} {limit:g} {metric.unit}"
+    unit = metric.unit if threshold.metric == "errors" else "%"
+    other = {"baseline": "the baseline", "release": "the older release", "application": "the older application"}
+    return f"{threshold.metric} at most {limit:g} {unit} worse than {other[threshold.against]}"
 
 
 def bound_of(threshold: Threshold) -> tuple[Bound, float]:

@@ -95,6 +95,20 @@ def test_the_properties_name_run_and_versions(mixed: Outcome) -> None:
     assert found["run"] == mixed.run_id
     assert found["version.envoy-1.40.0"] == "client envoy 1.40.0, server envoy 1.40.0"
     assert found["report"] == "http://127.0.0.1/r"
+    assert found["meshgauge"] == "0.1.0"
+
+
+def test_the_version_is_told_as_a_coordinator_notes_it(run_with: Runs) -> None:
+    run = run_with({"metric": "p50", "at_most": 1})
+    noted = {**run.provenance, "meshgauge": {"version": "0.2.0", "revision": "abc"}}
+    assert hold(analyse(replace(run, provenance=noted))).meshgauge == "0.2.0 abc"
+
+
+def test_a_threshold_without_a_name_is_named_by_what_it_says(mixed: Outcome) -> None:
+    assert [check.threshold for check in mixed.checks] == [
+        "slo", "slo", "p50 at most 5 % worse than the older release",
+        "cpu_control_plane at most 1 cores per 1000 rps", "cpu_control_plane at most 1 cores per 1000 rps",
+    ]  # fmt: skip
 
 
 def test_what_xml_cannot_carry_is_replaced(mixed: Outcome) -> None:
@@ -109,7 +123,7 @@ def test_the_answer_comes_first_and_the_failure_before_the_rest(mixed: Outcome) 
     text = markdown(mixed, "http://127.0.0.1:8080/runs/1/report")
     lines = text.splitlines()
     assert lines[0] == "### Meshgauge: quickstart"
-    assert lines[2].startswith("**Failed \\(unconfirmed\\): 1 of 5 checks")
+    assert lines[2].startswith("**Failed (unconfirmed): 1 of 5 checks")
     rows = [line for line in lines if line.startswith("| ") and not line.startswith("| Check")]
     assert ["failed" in rows[0], "undecided" in rows[1], "passed" in rows[-1]] == [True, True, True]
     assert text.index("<details>") > text.index("undecided")
@@ -131,7 +145,7 @@ def test_names_from_elsewhere_format_and_call_nobody(mixed: Outcome) -> None:
     assert "<script>" not in shown
     assert "@everyone" not in shown
     assert "#12" not in shown
-    for sign in ("\\*\\*bold", "\\[link\\]\\(", "\\!\\[i", "\\`code"):
+    for sign in ("\\*\\*bold", "\\[link\\](", "\\!\\[i", "\\`code"):
         assert sign in shown
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from meshgauge.errors import UnknownNameError
@@ -14,16 +14,8 @@ from reports.exchange.meshmark import meshmark_document
 from reports.exchange.parquet import parquet_table
 from reports.exchange.run_document import run_json
 from reports.exchange.smp_results import smp_document
-from reports.figures.canvas import Row
-from reports.tables import block_rows, comparison_rows, gate_rows, second_rows, trial_rows
+from reports.tables import TABLES
 
-TABLES: Mapping[str, Callable[[Analysis], Iterator[Row]]] = {
-    "trials": trial_rows,
-    "comparisons": comparison_rows,
-    "blocks": block_rows,
-    "gates": gate_rows,
-    "seconds": second_rows,
-}
 DEFAULT_TABLE = "trials"
 
 

@@ -54,7 +54,7 @@ def _point(row: Mapping[str, str | None], line: int) -> PublishedPoint:
         raise InvalidRequestError(f"line {line}: the label {label!r} is not HASH_qps_RATE_c_CONNECTIONS_BYTES_ARM")
     achieved = _number(row, "ActualQPS", line)
     return PublishedPoint(
-        arm=f"Istio {parts['arm'].replace('_', ' ')}, {parts['bytes']} B",
+        arm=f"{parts['arm'].replace('_', ' ')}, {parts['bytes']} B",
         at=row.get("StartTime") or None,
         rate_rps=float(parts["rate"]) or None,  # 0 is Fortio's word for: as fast as it can
         achieved_rps=achieved,

@@ -56,7 +56,7 @@ def test_istios_microseconds_millicores_and_mebibytes_become_ours() -> None:
     assert first.cpu_data_plane == pytest.approx(0.277 + 0.236)  # cores per 1000 rps, at 1000 rps
     assert first.memory_data_plane_mib == 174
     assert (first.rate_rps, first.connections, first.window_s) == (1000, 8, 240)
-    assert first.arm == "Istio v2-stats-nullvm both, 1024 B"
+    assert first.arm == "v2-stats-nullvm both, 1024 B"
     assert second.rate_rps == 500
     assert second.cpu_data_plane is None  # one of two proxies has no reading
     assert second.p999_ms is None

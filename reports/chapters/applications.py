@@ -20,7 +20,7 @@ MOST_ROWS_DRAWN = 12
 def applications_chapter(analysis: Analysis) -> Chapter | None:
     """Return the versions of the user's application against each other; None where none has two."""
     answer = answer_to(analysis, "application")
-    if answer is None:
+    if answer is None or not answer.comparisons:
         return None
     return Chapter(SLUG, "Application version against version", _answer(answer), tuple(_parts(analysis, answer)))
 

@@ -42,7 +42,7 @@ class Duels:
     """All pairs of meshes that were compared.
 
     Attributes:
-        results: per group its comparisons, pair by pair.
+        results: per group its comparisons, pair by pair; groups nothing was measured of are not there.
         left_out: groups there was no room for.
     """
 
@@ -57,7 +57,7 @@ class Duels:
 
 
 def duels_of(analysis: Analysis) -> Duels | None:
-    """Return the comparison of all meshes with each other; None with fewer than two to compare."""
+    """Return the comparison of all meshes with each other; None where no two have been measured."""
     groups = _groups(analysis)
     if not groups:
         return None
@@ -67,7 +67,10 @@ def duels_of(analysis: Analysis) -> Duels | None:
         "meshes", "Mesh against mesh", "the other mesh", tuple(itertools.chain.from_iterable(pairs.values()))
     )
     of_pair = {id(members[0].pair): members for members in by_pair(asked(analysis, question).comparisons)}
-    results = tuple((group, tuple(c for pair in pairs[id(group)] for c in of_pair.get(id(pair), ()))) for group in kept)
+    found = ((group, tuple(c for pair in pairs[id(group)] for c in of_pair.get(id(pair), ()))) for group in kept)
+    results = tuple((group, comparisons) for group, comparisons in found if comparisons)
+    if not results:
+        return None
     return Duels(question, results, tuple(left_out))
 
 

@@ -24,7 +24,7 @@ def releases_chapter(analysis: Analysis) -> Chapter | None:
     """Return the releases of each mesh against each other; None where no mesh has two."""
     newest = answer_to(analysis, "release")
     found = tuple(ladder for ladder in ladders(analysis.run.cells) if len(ladder.cells) > 1)
-    if newest is None or not found:
+    if newest is None or not newest.comparisons or not found:
         return None
     of_pair = {(c[0].pair.cell.key, c[0].pair.control.key): c for c in by_pair(newest.comparisons)}
     longer = [ladder for ladder in found if len(ladder.cells) > 2]

@@ -41,10 +41,15 @@ class SeriesName:
         return self.arm, self.profile, self.workload, self.infrastructure, self.load
 
     @property
+    def control(self) -> str:
+        """What a reader calls the other side."""
+        return "no mesh" if self.against == "none" else self.against
+
+    @property
     def title(self) -> str:
         """What a reader calls it."""
         return (
-            f"{self.arm} · {self.profile}, against {self.against} ({self.workload}, {self.infrastructure}, {self.load})"
+            f"{self.arm} · {self.profile}, against {self.control} ({self.workload}, {self.infrastructure}, {self.load})"
         )
 
 

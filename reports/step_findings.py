@@ -91,7 +91,7 @@ def judge_repeat(run: RunRecord, step: Step, nights_before: Sequence[float]) -> 
     metric = METRIC_OF[step.metric]
     control, arm = (_cells_of(run, label) for label in (run.arms[0].label, run.arms[1].label))
     seen, why_not = _compared(run, Pair(arm, control, "again", scope_of(arm)), metric)
-    what = f"{step.cause.after['version']} again, against {step.series.against}"
+    what = f"{step.cause.after['version']} again, against {step.series.control}"
     if seen is None or seen.effect is None or seen.effect.standard_error is None:
         return _no_answer(step, what, why_not)
     n, mean = len(nights_before), statistics.fmean(nights_before)

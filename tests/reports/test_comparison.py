@@ -85,6 +85,50 @@ def test_swapping_the_baseline_mirrors_effect_and_verdict(make_run: MakeRun, two
     assert (_word(forward), _word(backward)) == ("slower", "faster")
 
 
+def test_a_thing_compared_with_its_own_copy_is_equivalent(make_run: MakeRun, two_arms: tuple[MeshArm, ...]) -> None:
+    run = make_run(two_arms, profiles=["plain"], blocks=10)
+    mesh = {t.block: t for t in run.trials if t.cell.startswith("envoy")}
+
+    def copied(trial: TrialRecord) -> TrialRecord:
+        return trial if trial.cell.startswith("envoy") else replace(trial, load=mesh[trial.block].load)
+
+    for metric in ("p50", "p99"):
+        c = _find(analyse(replace(run, trials=tuple(map(copied, run.trials)))), "envoy · plain", metric)
+        assert c.effect is not None
+        assert (c.effect.estimate, _word(c), c.p) == (0.0, "equivalent", 1.0)
+        assert c.interval is not None
+        assert c.interval.high > 0 > c.interval.low
+
+
+def test_a_slower_clock_changes_nothing_and_a_slower_arm_moves_the_effect_alone(make_run: MakeRun) -> None:
+    """All latencies x c: the same result. The arm's x r: the estimate + ln r, the width of the interval the same."""
+    plain, scaled, arm = (
+        _find(analyse(make_run(ratio={"envoy-1.40.0": ratio}, world={"base_us": base_us})), "envoy-1.40.0 · mtls")
+        for ratio, base_us in ((1.2, 350.0), (1.2, 2450.0), (1.5, 350.0))
+    )
+    assert plain.effect is not None
+    assert scaled.effect is not None
+    assert arm.effect is not None
+    bucket = 2 / 1024  # nobody can tell latencies apart that share a bucket
+    assert scaled.effect.estimate == pytest.approx(plain.effect.estimate, abs=bucket)
+    assert arm.effect.estimate == pytest.approx(plain.effect.estimate + math.log(1.5 / 1.2), abs=bucket)
+    for other in (scaled, arm):
+        assert other.effect is not None
+        assert other.effect.standard_error == pytest.approx(plain.effect.standard_error, rel=0.1)
+        assert _word(other) == _word(plain)
+
+
+def test_picked_results_get_the_wider_interval_of_their_family(make_run: MakeRun) -> None:
+    analysis = analyse(make_run(ratio={"envoy-1.40.0": 1.6, "nginx-1.31.0": 1.2}))
+    family = [c for c in analysis.answers[0].comparisons if c.metric.primary]
+    picked = [c for c in family if c.p_adjusted is not None and c.p_adjusted <= 0.05]
+    assert 0 < len(picked) < len(family)
+    for c in family:
+        assert c.effect is not None
+        expected = c.effect.interval(1 - 0.05 * len(picked) / len(family)) if c in picked else None
+        assert c.selected == expected
+
+
 def test_more_requests_add_no_certainty(make_run: MakeRun) -> None:
     def multiplied(trial: TrialRecord) -> TrialRecord:
         load = trial.load
@@ -302,11 +346,11 @@ def test_any_input_gives_exactly_one_word(values: list[float], p: float, rank_p:
 
 
 @settings(deadline=None, max_examples=150)
-@given(st.lists(st.floats(-0.5, 0.5, allow_nan=False), min_size=6, max_size=20))
-def test_slower_implies_that_the_interval_lies_above_zero(values: list[float]) -> None:
+@given(st.lists(st.floats(-0.5, 0.5, allow_nan=False), min_size=6, max_size=20), st.sampled_from([0.05, 0.018]))
+def test_slower_implies_that_the_interval_lies_above_zero(values: list[float], alpha: float) -> None:
     effect = trimmed_effect(values)
-    interval = effect.interval()
+    interval = effect.interval(1 - alpha)
     assert interval is not None
-    verdict = judge(effect, METRIC_OF["p50"], math.log1p(0.03), effect.p or 1.0, 0.01, degraded=False)
+    verdict = judge(effect, METRIC_OF["p50"], math.log1p(0.03), effect.p or 1.0, 0.01, degraded=False, alpha=alpha)
     assert (verdict.word == "slower") <= (interval.low > 0)
     assert (verdict.word == "faster") <= (interval.high < 0)

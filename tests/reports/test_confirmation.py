@@ -155,3 +155,12 @@ def test_the_confirming_runs_page_drops_the_flag_only_where_it_agrees(
     assert "unconfirmed" in flags["nginx-1.31.0 · mtls", "p50"], "nobody had picked it before"
     said = [remark.text for remark in analysis.remarks]
     assert any("repeats findings of run 0190f0c2 on fresh blocks" in text for text in said)
+
+
+def test_a_run_that_cannot_confirm_stands_by_itself_and_says_why(make_run: MakeRun) -> None:
+    screen = make_run(ratio=TRUTH)
+    early = replace(make_run(ratio=TRUTH, seed=2), run_id="0190f0c2-7d3a-7000-8000-000000000002")
+    analysis = analyse_confirming(early, screen)
+    assert analysis.remarks[0].severity == "warning"
+    assert "It confirms nothing: run 0190f0c2" in analysis.remarks[0].text
+    assert analysis.answers == analyse(early).answers

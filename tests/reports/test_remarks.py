@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from scipy import stats
 
@@ -28,6 +29,27 @@ def test_a_calm_run_needs_no_remark(make_run: MakeRun) -> None:
     truth = {"envoy-1.40.0": 1.5, "envoy-1.36.4": 1.5, "nginx-1.31.0": 1.2, "haproxy-2.8.9": 1.1}
     analysis = analyse(make_run(ratio=truth))
     assert (analysis.remarks, analysis.indicative, analysis.withheld) == ((), None, None)
+
+
+def test_a_twin_outside_its_99_percent_interval_is_warned_of_before_it_is_an_alarm(
+    make_run: MakeRun, make_arm: MakeArm
+) -> None:
+    """One result of forty below 1 % withholds nothing, and is said."""
+    arms = (make_arm("none"), make_arm("none-again"))
+    loads = [{"rate_rps": 500 + 10 * i, "window_s": 20} for i in range(14)]
+
+    def slower_at_one_load(trial: TrialRecord) -> TrialRecord:
+        load = trial.load
+        if load is None or "none-again" not in trial.cell or "/500rps" not in trial.cell:
+            return trial
+        shifted = Histogram(np.roll(load.clock("net").counts, 60))
+        return replace(trial, load=replace(load, histograms={**load.histograms, ("ok", "net"): shifted}))
+
+    said = analyse(make_run(arms, loads=loads, blocks=6, edit=slower_at_one_load)).remarks
+    assert not any(remark.severity == "alarm" for remark in said)
+    (found,) = (remark for remark in said if "differs from itself" in remark.text)
+    assert found.severity == "warning"
+    assert "none-again vs none in median latency (p50)" in found.text
 
 
 def test_a_small_host_makes_everything_indicative_and_is_named(make_run: MakeRun) -> None:

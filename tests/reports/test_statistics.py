@@ -16,11 +16,14 @@ from reports.statistics import (
     Effect,
     adjusted_p,
     blocks_needed,
+    blocks_needed_apart,
     detectable_in_sd,
     moderated,
     signed_rank_p,
     smallest_detectable,
     trimmed_effect,
+    welch_effect,
+    yuen,
 )
 
 differences = st.lists(st.floats(-2, 2, allow_nan=False), min_size=2, max_size=30)
@@ -113,11 +116,67 @@ def test_the_rank_test_is_exact_and_drops_zeros() -> None:
     assert signed_rank_p([0.0, 0.0]) == 1.0
 
 
+@settings(deadline=None)  # the machine is shared
+@given(st.lists(st.floats(-1, 1, allow_nan=False), min_size=1, max_size=24))
+def test_the_rank_test_equals_scipys_exact_one(values: list[float]) -> None:
+    nonzero = [value for value in values if value != 0]
+    expected = stats.wilcoxon(nonzero, method="exact").pvalue if nonzero else 1.0
+    assert signed_rank_p(values) == pytest.approx(float(expected), abs=1e-12)
+
+
+def test_yuen_over_many_rows_is_the_trimmed_effect_of_each() -> None:
+    for n in (2, 6, 10, 15, 20):
+        values = np.random.default_rng(n).normal(0.01, 0.04, (50, n))
+        means, errors, df = yuen(values)
+        each = [trimmed_effect(row) for row in values.tolist()]
+        assert means.tolist() == pytest.approx([effect.estimate for effect in each])
+        assert errors.tolist() == pytest.approx([effect.standard_error for effect in each])
+        assert {effect.df for effect in each} == {df}
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(6, 6), (10, 20), (7, 3)])
+def test_the_difference_of_two_runs_is_scipys_welch_test(ours: int, theirs: int) -> None:
+    generator = np.random.default_rng(ours)
+    a, b = generator.normal(0.3, 0.02, ours), generator.normal(0.25, 0.06, theirs)
+    effect, oracle = welch_effect(a.tolist(), b.tolist()), stats.ttest_ind(a, b, equal_var=False)
+    assert effect.p == pytest.approx(float(oracle.pvalue))
+    assert effect.df == pytest.approx(float(oracle.df))
+    interval = effect.interval(0.982)
+    assert interval is not None
+    assert (interval.low, interval.high) == pytest.approx(tuple(oracle.confidence_interval(0.982)))
+
+
+def test_a_single_block_on_a_side_has_no_interval_and_equal_values_have_one() -> None:
+    assert welch_effect([0.1], [0.2, 0.3]).interval() is None
+    interval = welch_effect([0.1] * 6, [0.1] * 6).interval()
+    assert interval is not None
+    assert interval.high > 0 > interval.low
+    with pytest.raises(ValueError, match="finite"):
+        welch_effect([0.1, math.nan], [0.2])
+
+
+def test_a_stricter_level_needs_more_blocks_and_detects_less() -> None:
+    assert smallest_detectable(0.04, 10, 0.018) > smallest_detectable(0.04, 10)
+    strict, plain = blocks_needed(0.04, 0.03, 0.018), blocks_needed(0.04, 0.03)
+    assert strict is not None
+    assert plain is not None
+    assert strict > plain
+
+
+def test_two_runs_need_about_twice_the_blocks_of_one() -> None:
+    sd, size = 0.05, math.log1p(0.03)
+    apart, together = blocks_needed_apart(math.sqrt(2) * sd, size), blocks_needed(sd, size)
+    assert apart is not None
+    assert together is not None
+    assert 1.8 <= apart / together <= 2.1
+
+
 def test_adjusted_p_equals_scipy_and_a_hopeless_cell_never_adds_a_rejection() -> None:
     ps = np.random.default_rng(0).beta(0.3, 1, 40).tolist()
     assert adjusted_p(ps) == pytest.approx(stats.false_discovery_control(ps).tolist())
     rejected = sum(p <= 0.05 for p in adjusted_p(ps))
     assert sum(p <= 0.05 for p in adjusted_p([*ps, 1.0])[:-1]) <= rejected
+    assert adjusted_p([*ps, 1.0])[-1] == 1.0
     assert adjusted_p([]) == []
 
 

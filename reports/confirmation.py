@@ -106,11 +106,14 @@ def confirm(
 def analyse_confirming(run: RunRecord, screening: RunRecord) -> Analysis:
     """Return the analysis of a run that repeats the findings of another; what it agrees with is no longer unconfirmed.
 
-    Raises:
-        MeasurementError: see ``confirm``.
+    Where its blocks cannot confirm anything, it stands by itself, and says why.
     """
     screen, fresh = analyse(screening), analyse(run)
-    return with_confirmations(fresh, confirm(screen, fresh), screening.run_id)
+    try:
+        found = confirm(screen, fresh)
+    except MeasurementError as error:
+        return replace(fresh, remarks=(Remark("warning", f"It confirms nothing: {error}."), *fresh.remarks))
+    return with_confirmations(fresh, found, screening.run_id)
 
 
 def with_confirmations(fresh: Analysis, confirmations: Sequence[Confirmation], screen_id: str) -> Analysis:

@@ -96,11 +96,14 @@ class Reporting:
             UnknownNameError: no such run.
         """
         from reports.analysis import analyse  # noqa: PLC0415
+        from reports.confirmation import analyse_confirming  # noqa: PLC0415
 
         def make() -> Analysis:
             with transaction(engine) as connection:
                 record = records.read_run(connection, run_id)
-            return analyse(record)
+                repeats = record.confirms
+                screen = None if repeats is None else records.read_run(connection, uuid.UUID(repeats))
+            return analyse(record) if screen is None else analyse_confirming(record, screen)
 
         with self._lock:
             return _kept(self._analyses, _KEPT_ANALYSES, change_key(engine, run_id), make)

@@ -18,6 +18,7 @@ from reports.chapters.rates import rates_chapter
 from reports.chapters.releases import releases_chapter
 from reports.chapters.shifts import shifts_chapter
 from reports.chapters.steadiness import steadiness_chapter
+from reports.chapters.thresholds import thresholds_chapter
 
 _STATELESS = frozenset({"configuration", "provenance"})  # true of a run however it ended
 
@@ -26,6 +27,7 @@ def chapters_of(analysis: Analysis) -> tuple[Chapter, ...]:
     """Return the chapters of a run in any state, slugs unique."""
     duels = duels_of(analysis)
     found = (
+        thresholds_chapter(analysis),
         meshes_chapter(analysis, duels),
         releases_chapter(analysis),
         applications_chapter(analysis),

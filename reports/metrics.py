@@ -99,13 +99,18 @@ def read_trial(trial: TrialRecord, cell: Cell) -> Reading:
     }
 
 
-def clock_levels(load: LoadResult | None) -> ClockLevels:
-    """Return p50 and p99 of each clock over expected replies, in ms; None with too few requests."""
+def clock_levels(load: LoadResult | None, other_than: Clock | None = None) -> ClockLevels:
+    """Return p50 and p99 of each clock over expected replies, in ms; None with too few requests.
+
+    Args:
+        other_than: a clock to leave out, whose levels are known.
+    """
     levels: dict[Clock, tuple[float | None, float | None]] = {}
     for clock in CLOCKS:
-        histogram = Histogram() if load is None else load.clock(clock, VERDICT_OUTCOME)
-        p50, p99 = reportable_quantiles_ms(histogram, (0.5, 0.99))
-        levels[clock] = (p50, p99)
+        if clock != other_than:
+            histogram = Histogram() if load is None else load.clock(clock, VERDICT_OUTCOME)
+            p50, p99 = reportable_quantiles_ms(histogram, (0.5, 0.99))
+            levels[clock] = (p50, p99)
     return levels
 
 

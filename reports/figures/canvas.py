@@ -178,8 +178,9 @@ def _png(figure: Figure, mark: str) -> bytes:
 
 def _svg(figure: Figure, mark: str) -> bytes:
     out = io.BytesIO()
-    FigureCanvasSVG(figure)
     known = {"Date": None, "Creator": "Meshgauge", **({"Identifier": mark} if mark else {})}
-    figure.savefig(out, format="svg", metadata=known)
+    # Not savefig, which goes through everything twice. It leaves the figure at 72 dots an inch: PNG comes first.
+    canvas: Any = FigureCanvasSVG(figure)  # as above
+    canvas.print_svg(out, metadata=known)
     # Without it browsers make one space of several, which keep the parts of a line apart.
     return out.getvalue().replace(b"<svg ", b'<svg xml:space="preserve" ', 1)

@@ -20,6 +20,7 @@ from reports.wording import difference, interval
 # Each with the power of the whole procedure in mind (statistics.md 3.6 and 4.7): 10 blocks screen at .05, 6 at .10.
 FULL_SCREEN_BLOCKS = 10
 SHORT_SCREEN_P = 0.10
+MOST_TOLD = 12  # findings in words; a page is read from its top
 DIFFERENT = frozenset({"slower", "faster", "more", "less"})
 
 Outcome = Literal["confirmed", "not confirmed", "not repeated"]
@@ -132,15 +133,18 @@ def with_confirmations(fresh: Analysis, confirmations: Sequence[Confirmation], s
 
 def remarks_on(confirmations: Sequence[Confirmation], screen_id: str) -> tuple[Remark, ...]:
     """Return what the confirming run's page says about the findings it was made for."""
-    if not confirmations:
-        return (Remark("note", f"This run repeats run {screen_id[:8]} on fresh blocks; there was nothing to confirm."),)
-    count = sum(c.outcome == "confirmed" for c in confirmations)
+    repeated = [c for c in confirmations if c.fresh is not None]  # a confirming run holds what it was made for
+    if not repeated:
+        return (Remark("note", f"This run repeats run {screen_id[:8]} on fresh blocks; it has nothing to confirm."),)
+    count = sum(c.outcome == "confirmed" for c in repeated)
     head = Remark(
         "note",
-        f"This run repeats findings of run {screen_id[:8]} on fresh blocks: {count} of {len(confirmations)} confirmed. "
+        f"This run repeats findings of run {screen_id[:8]} on fresh blocks: {count} of {len(repeated)} confirmed. "
         "Estimates are those of the fresh blocks alone: the first run's are inflated by having been picked.",
     )
-    return (head, *(Remark("note", c.reason) for c in confirmations))
+    left = len(repeated) - MOST_TOLD
+    more = (Remark("note", f"{left} more findings are in the tables."),) if left > 0 else ()
+    return (head, *(Remark("note", c.reason) for c in repeated[:MOST_TOLD]), *more)
 
 
 def assert_fresh(screen: RunRecord, fresh: RunRecord) -> None:

@@ -46,10 +46,11 @@ def _parts(outcome: Outcome) -> Iterator[Part]:
 
 
 def _how_to_confirm(outcome: Outcome) -> str:
+    picked = f"picked as the worst of {len(outcome.checks)} checks"
+    cells, blocks = len(outcome.to_confirm), outcome.confirm_blocks
     return (
-        "Failures called unconfirmed were found by this run alone, picked as the worst of "
-        f"{len(outcome.checks)} checks. meshgauge gate {outcome.run_id[:8]} --confirm repeats their {len(outcome.to_confirm)} cells on "
-        f"{outcome.confirm_blocks} fresh blocks and answers for good."
+        f"Failures called unconfirmed were found by this run alone, {picked}. meshgauge gate {outcome.run_id[:8]} "
+        f"--confirm repeats their {cells} cells on {blocks} fresh blocks and answers for good."
     )
 
 

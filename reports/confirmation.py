@@ -48,15 +48,16 @@ class Confirmation:
 def is_survivor(comparison: Comparison) -> bool:
     """Return whether a result of a screening run is worth fresh blocks.
 
-    Its own p counts, before any adjustment: < .05 with at least 10 blocks, < .10 with at least 6. A result without
-    a valid verdict is none.
+    Its own p counts, before any adjustment: < .05 with at least 10 blocks, < .10 with at least 6; in sequential mode
+    the level of its looks. A result without a valid verdict is none.
 
     Source: reference/statistics.md 4.7.
     """
     verdict, p = comparison.verdict, comparison.p
     if verdict is None or verdict.word == "invalid" or p is None or comparison.n < FEWEST_VALID_BLOCKS:
         return False
-    return p < (ALPHA if comparison.n >= FULL_SCREEN_BLOCKS else SHORT_SCREEN_P)
+    is_full = comparison.n >= FULL_SCREEN_BLOCKS or comparison.alpha < ALPHA
+    return p < (comparison.alpha if is_full else SHORT_SCREEN_P)
 
 
 def survivors(analysis: Analysis) -> tuple[Comparison, ...]:

@@ -134,6 +134,12 @@ def test_who_survives_the_screen(make_run: MakeRun, n: int, p: float | None, sur
     assert is_survivor(replace(c, p=p, blocks=tuple(range(n)))) is survives
 
 
+def test_a_look_is_screened_at_its_own_level(make_run: MakeRun) -> None:
+    c = next(c for c in analyse(make_run()).answers[0].comparisons if c.metric.name == "p50")
+    for p, survives in ((0.017, True), (0.019, False)):
+        assert is_survivor(replace(c, p=p, blocks=tuple(range(6)), look=6, alpha=0.018)) is survives
+
+
 def test_an_invalid_result_and_an_aa_pair_never_survive(make_run: MakeRun, make_arm: MakeArm) -> None:
     arms = (make_arm("none"), make_arm("none-again"), make_arm("envoy", "envoy"))
     broken: Analysis = analyse(make_run(arms, ratio={"none-again": 1.2, "envoy": 1.5}))

@@ -116,8 +116,8 @@ def summary() -> dict[str, Any]:
     row = {
         "question": "mesh", "arm": "envoy-1.40.0", "profile": "mtls", "against": "none", "workload": "web",
         "infrastructure": "local", "load": "1700rps-16c", "metric": "p50", "unit": "ms", "value": 1.234,
-        "against_value": 0.8, "difference": 54.25, "difference_unit": "%", "low": 48.0, "high": 60.5, "n": 6,
-        "planned": 6, "p_adjusted": 0.001, "verdict": "slower", "flags": ["indicative"], "reason": "",
+        "against_value": 0.8, "difference": 54.25, "difference_unit": "%", "low": 48.0, "high": 60.5, "level": 0.982,
+        "n": 6, "planned": 6, "p_adjusted": 0.001, "verdict": "slower", "flags": ["indicative"], "reason": "",
         "smallest_detectable": None, "blocks_needed": None,
     }  # fmt: skip
     cpu = row | {"metric": "cpu_data_plane", "unit": "cores per 1000 rps", "difference": 0.31, "verdict": None,
@@ -132,7 +132,7 @@ def summary() -> dict[str, Any]:
 
 def test_the_result_table_has_units_intervals_n_and_verdicts(summary: dict[str, Any]) -> None:
     text = shown(result_view(summary))
-    for part in ("envoy is 54 % slower", "results are indicative", "1.23 ms", "+54.2 %", "[+48.0 .. +60.5]", "6/6",
+    for part in ("envoy is 54 % slower", "results are indicative", "1.23 ms", "+54.2 %", "98.2 % interval", "[+48.0 .. +60.5]", "6/6",
                  "slower (indicative)", "+0.310 cores/krps"):  # fmt: skip
         assert part in text
     assert "memory" not in text  # it is on the page

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,6 +10,7 @@ from reports.analysis import Analysis
 from reports.chapter import Chapter
 from reports.csv_text import to_csv
 from reports.document import Place, data_of, figures_of, render_page
+from reports.exchange.published import PublishedSeries
 from reports.figures.canvas import FigurePage
 from reports.page import run_chapters, run_folder
 from reports.paging import ChapterPage, pages_of
@@ -114,10 +115,10 @@ def book_of(
     return Book(folder, bound, figures_of(bound), pages, data)
 
 
-def run_book(analysis: Analysis, link: Link | None = None) -> Book:
-    """Return the pages of a run."""
+def run_book(analysis: Analysis, link: Link | None = None, published: Sequence[PublishedSeries] = ()) -> Book:
+    """Return the pages of a run, with what others published beside its results."""
     tables = {f"{name}.csv": partial(_table, analysis, name) for name in TABLES}
-    return book_of(run_folder(analysis.run.run_id), run_chapters(analysis), tables=tables, link=link)
+    return book_of(run_folder(analysis.run.run_id), run_chapters(analysis, published), tables=tables, link=link)
 
 
 def _table(analysis: Analysis, name: str) -> bytes:

@@ -9,10 +9,12 @@ from reports.analysis import Analysis, analyse
 from reports.chapter import Chapter
 from reports.chapters import chapters_of
 from reports.chapters.overview import overview_chapter, run_line
+from reports.chapters.published import published_chapter
 from reports.chapters.reading import data_chapter, reading_chapter
 from reports.chapters.results import result_chapters
 from reports.csv_text import to_csv
 from reports.document import Drawn, Front, figures_of, render_document
+from reports.exchange.published import PublishedSeries
 from reports.figures.gallery import gallery_of
 from reports.tables import TABLES
 
@@ -27,12 +29,13 @@ def run_folder(run_id: str) -> str:
     return f"runs/{run_id}"
 
 
-def run_chapters(analysis: Analysis) -> tuple[Chapter, ...]:
-    """Return every chapter of a run in any state, the overview first."""
+def run_chapters(analysis: Analysis, published: Sequence[PublishedSeries] = ()) -> tuple[Chapter, ...]:
+    """Return every chapter of a run in any state, the overview first; ``published`` is drawn beside its results."""
     folder = run_folder(analysis.run.run_id)
     others = (
         *result_chapters(analysis, gallery_of(analysis)),
         *chapters_of(analysis),
+        *((beside,) if (beside := published_chapter(analysis, published)) else ()),
         reading_chapter(analysis),
         data_chapter(analysis, folder),
     )

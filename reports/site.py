@@ -13,6 +13,7 @@ from reports.analysis import analyse
 from reports.book import Book, run_book
 from reports.chapter import Cell, Chapter, Grid, Part, Text
 from reports.document import Place, data_of, render_page
+from reports.exchange.published import PublishedSeries
 from reports.figures.render import render_figures
 from reports.files import write_whole
 from reports.paging import pages_of
@@ -41,11 +42,13 @@ class RunSource:
     Attributes:
         key: changes whenever something of the run does.
         load: reads the run; called only where its pages have to be made.
+        published: what others published, drawn beside it; part of ``key``.
     """
 
     line: RunLine
     key: str
     load: Callable[[], RunRecord]
+    published: tuple[PublishedSeries, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,7 @@ def write_site(
         folder = f"runs/{source.line.run_id}"
 
         def of_run(source: RunSource = source) -> Book:
-            return run_book(analyse(source.load()))
+            return run_book(analyse(source.load()), published=source.published)
 
         is_new, answer = _write_if_changed(directory, folder, f"{source.key} {code_key}", of_run)
         made, kept = made + is_new, kept + (not is_new)

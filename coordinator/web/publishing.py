@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from coordinator.web import books
+from coordinator.web.beside import published_beside
 from coordinator.web.installation import Installation
 from coordinator.web.reporting import change_key
 from meshgauge.run import RunRecord
@@ -41,7 +42,8 @@ def run_archive(installed: Installation, run_id: uuid.UUID) -> IO[bytes]:
     def within(target: str) -> str | None:
         return target.removeprefix(own) if target.startswith(own) else None
 
-    book = run_book(installed.reporting.analysis(installed.engine, run_id), link=within)
+    beside = published_beside(installed.engine).series
+    book = run_book(installed.reporting.analysis(installed.engine, run_id), link=within, published=beside)
     with tempfile.TemporaryDirectory(prefix="meshgauge-pages-") as folder:
         names = write_book(Path(folder), book)
         return _zipped(Path(folder) / book.folder, names)
@@ -67,13 +69,15 @@ def site_archive(installed: Installation, limit: int) -> IO[bytes]:
 def _source(installed: Installation) -> Callable[[RunRow], RunSource]:
     from reports.site import RunLine, RunSource  # noqa: PLC0415
 
+    beside = published_beside(installed.engine)
+
     def source(row: RunRow) -> RunSource:
         def load() -> RunRecord:
             with transaction(installed.engine) as connection:
                 return records.read_run(connection, row.id)
 
         line = RunLine(str(row.id), row.name, row.state, f"{row.created_at:%Y-%m-%d %H:%M}")
-        return RunSource(line, str(change_key(installed.engine, row.id)), load)
+        return RunSource(line, str((change_key(installed.engine, row.id), beside.key)), load, beside.series)
 
     return source
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 
+from coordinator.web.beside import published_beside
 from meshgauge.errors import UnknownNameError
 from meshgauge.store import records, runs
 from meshgauge.store.database import transaction
@@ -116,8 +117,10 @@ class Reporting:
         """
         from reports.book import run_book  # noqa: PLC0415
 
-        key = change_key(engine, run_id)
-        book = self.other_book(key, lambda: run_book(self.analysis(engine, run_id), link=served))
+        key, beside = change_key(engine, run_id), published_beside(engine)
+        book = self.other_book(
+            (key, beside.key), lambda: run_book(self.analysis(engine, run_id), link=served, published=beside.series)
+        )
         self._findings[run_id] = key, book.chapters[0].answer
         return book
 
@@ -132,7 +135,8 @@ class Reporting:
         Raises:
             UnknownNameError: no such run or file.
         """
-        return self.file(change_key(engine, run_id), self.book(engine, run_id), name)
+        key = (change_key(engine, run_id), published_beside(engine).key)
+        return self.file(key, self.book(engine, run_id), name)
 
     def file(self, key: Hashable, book: Book, name: str) -> bytes:
         """Return one file of a book that changes with ``key``.

@@ -145,3 +145,16 @@ def test_a_reader_may_look_and_not_import(remote_client: FlaskClient, engine: sa
     assert remote_client.get("/api/v1/published", headers=header).status_code == 200
     assert remote_client.post("/api/v1/published", json=DRAFT, headers=header).status_code == 403
     assert remote_client.get("/api/v1/published").status_code == 401
+
+
+def test_an_import_shows_beside_a_run_at_once_and_is_gone_when_removed(client: FlaskClient, submit: Submit) -> None:
+    run = submit()
+    page = f"/runs/{run['id']}/pages/published.html"
+    assert client.get(page).status_code == 404
+    client.post("/api/v1/published", json=DRAFT)
+    shown = client.get(page)
+    assert shown.status_code == 200
+    assert "published, not measured here" in shown.text
+    assert "istio/tools, 2020-08-12, GKE" in shown.text
+    client.delete("/api/v1/published/istio-2020")
+    assert client.get(page).status_code == 404

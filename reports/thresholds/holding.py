@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from meshgauge.matrix import MeshArm
+from meshgauge.matrix import MeshArm, is_baseline
 from meshgauge.run import RunRecord
 from reports.analysis import Analysis
 from reports.confirmation import FULL_SCREEN_BLOCKS, SHORT_SCREEN_P, assert_fresh, same_cell
@@ -228,7 +228,7 @@ def _worsening_check(finding: _Finding, fresh: Analysis | None) -> Check:
             seen,
             finding.first,
             limit,
-            against,
+            "no mesh" if held.threshold.against == "baseline" and is_baseline(control.mesh) else against,
             status=finding.status,
             confirmation=finding.confirmation,
             needed=needed,

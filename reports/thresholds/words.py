@@ -13,7 +13,10 @@ from reports.thresholds.worsenings import Worsening
 from reports.wording import NBSP, decimals_for, difference_unit, level, signed
 
 _MOST_USEFUL_BLOCKS = 1000  # more than any plan may ask for
-_VERB = {"passed": "keep their threshold", "failed": "break their threshold", "undecided": "are not decided"}
+_VERB = {
+    "failed": ("breaks its threshold", "break their thresholds"),
+    "undecided": ("is not decided", "are not decided"),
+}
 
 
 def unit_of(metric: Metric) -> str:
@@ -28,8 +31,7 @@ def answer(status: Status, checks: Sequence[Check]) -> str:
         what = "the only check keeps its threshold" if number == 1 else f"all {number} checks keep their thresholds"
         return f"Passed: {what}."
     found = [check for check in checks if check.status == status]
-    others = number - len(found)
-    told = f"{len(found)} of {number} checks {_VERB[status]}" if others or number > 1 else "the only check"
+    told = f"{len(found)} of {number} checks {_VERB[status][len(found) > 1]}" if number > 1 else "the only check"
     is_open = status == "failed" and all(check.confirmation == "unconfirmed" for check in found)
     word = "Failed (unconfirmed)" if is_open else status.capitalize()
     first = found[0]

@@ -44,7 +44,10 @@ def answer(kind: Any, value: Any, status: int = 200, headers: Mapping[str, str] 
 
 @dataclass(frozen=True, slots=True)
 class RunView:
-    """A run and where its parts are. ``trials`` counts them per state; times are UTC, estimates in seconds."""
+    """A run and where its parts are. ``trials`` counts them per state; times are UTC, estimates in seconds.
+
+    ``confirms`` is the run whose findings this one repeats on fresh blocks.
+    """
 
     id: str
     name: str
@@ -59,6 +62,7 @@ class RunView:
     started_at: dt.datetime | None
     finished_at: dt.datetime | None
     schedule_id: int | None
+    confirms: str | None
     trials: Mapping[str, int]
     links: Mapping[str, str]
 
@@ -116,6 +120,7 @@ def run_view(row: RunRow) -> RunView:
         started_at=row.started_at,
         finished_at=row.finished_at,
         schedule_id=row.schedule_id,
+        confirms=None if row.confirms is None else str(row.confirms),
         trials=row.trials,
         links=links,
     )

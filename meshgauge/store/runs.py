@@ -63,6 +63,7 @@ class RunRow:
     started_at: dt.datetime | None
     finished_at: dt.datetime | None
     schedule_id: int | None
+    confirms: uuid.UUID | None  # the run whose findings it repeats
     trials: Mapping[str, int]  # number of trials per state
 
 
@@ -190,6 +191,7 @@ _RUN_COLUMNS = (
     schema.run.c.started_at,
     schema.run.c.finished_at,
     schema.run.c.schedule_id,
+    schema.run.c.confirms,
 )
 
 

@@ -75,7 +75,7 @@ def test_a_finding_is_repeated_once_on_fresh_blocks_and_then_decided(
     assert gate_of(client, gated["id"])["confirming_under_way"] == made["id"]
     plan = json.loads(client.get(f"/api/v1/runs/{made['id']}/plan").text)
     assert {rule["mesh"] for rule in plan["include"]} == {"envoy-1.40.0", "envoy-1.39.1"}
-    assert (made["blocks"], made["name"]) == (6, "first-confirm")
+    assert (made["blocks"], made["name"], made["confirms"]) == (6, "first-confirm", gated["id"])
     assert made["trials"] == {"pending": 12}
 
     finish(made["id"], seed=100, newest_us=230.0)

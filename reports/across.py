@@ -169,7 +169,8 @@ def _measured(result: AcrossResult) -> AcrossResult:
     return replace(
         result,
         p=effect.p,
-        detectable=effect.standard_error * detectable_in_errors(effect.df, alpha),
+        # Welch's df is a fraction of its own in every result: a whole one is computed once for all.
+        detectable=effect.standard_error * detectable_in_errors(max(int(effect.df), 1), alpha),
         needed=None if margin is None else blocks_needed_apart(spread, margin, alpha),
     )
 

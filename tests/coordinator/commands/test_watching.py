@@ -132,7 +132,8 @@ def summary() -> dict[str, Any]:
 
 def test_the_result_table_has_units_intervals_n_and_verdicts(summary: dict[str, Any]) -> None:
     text = shown(result_view(summary))
-    for part in ("envoy is 54 % slower", "results are indicative", "1.23 ms", "+54.2 %", "98.2 % interval", "[+48.0 .. +60.5]", "6/6",
+    for part in ("envoy is 54 % slower", "results are indicative", "1.23 ms", "+54.2 %", "98.2 % interval",
+                 "[+48.0 .. +60.5]", "6/6",
                  "slower (indicative)", "+0.310 cores/krps"):  # fmt: skip
         assert part in text
     assert "memory" not in text  # it is on the page

@@ -94,6 +94,9 @@ def gate(
     else:
         with ended_like_ctrl_c(), open_client() as client:
             run = find_run(client, what)
+            if run["confirms"]:
+                say(f"run {run['id'][:8]} repeats findings of run {run['confirms'][:8]}; this is the gate of that one")
+                run = find_run(client, run["confirms"])
             if run["state"] not in FINISHED:
                 say(f"run {run['id'][:8]} is not over; following it (Ctrl-C only stops following)")
                 _refuse_cancelled(watch(client, run["id"], err())["run"])

@@ -167,6 +167,9 @@ def test_a_finding_of_a_stored_run_is_confirmed_on_demand(run_of: Callable[..., 
     result = call("gate", run, "--confirm")
     assert result.exit_code == failures.DONE, result.output
     assert "of the first run not confirmed, kept" in " ".join(result.stdout.split())
+    latest = call("gate", "latest")
+    assert (latest.exit_code, latest.stdout) == (failures.DONE, result.stdout)
+    assert f"repeats findings of run {run[:8]}" in latest.stderr
 
 
 def test_a_plan_without_thresholds_is_refused_before_anything_is_submitted(plan_file: Path, client: Client) -> None:

@@ -17,6 +17,7 @@ from coordinator.api import (
     runs,
     schedules,
     sites,
+    trends,
 )
 from coordinator.web import browsing, guards, pages, problems
 from coordinator.web.callers import let_in
@@ -33,6 +34,7 @@ _BLUEPRINTS = (
     compare.blueprint,
     gate.blueprint,
     schedules.blueprint,
+    trends.blueprint,
     sites.blueprint,
     channels.blueprint,
     exchange.blueprint,

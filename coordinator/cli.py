@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-from coordinator.commands import channels, compare, exchange, gate, instance, operators, pages, plans, runs, schedules
+from coordinator.commands import (
+    channels,
+    compare,
+    exchange,
+    gate,
+    instance,
+    operators,
+    pages,
+    plans,
+    runs,
+    schedules,
+    trends,
+)
 from coordinator.commands.failures import SentenceGroup
 from coordinator.provenance import own_version
 
@@ -66,6 +78,8 @@ app.command("doctor")(instance.doctor)
 app.command("adapters")(plans.adapters)
 app.add_typer(plans.plan, name="plan")
 app.add_typer(schedules.schedule, name="schedule")
+app.add_typer(trends.trend, name="trend")
+app.add_typer(trends.baseline, name="baseline")
 app.add_typer(channels.notify, name="notify")
 app.add_typer(exchange.published, name="published")
 app.add_typer(operators.site, name="site")

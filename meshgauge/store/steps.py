@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
-from typing import Any
+from typing import Any, get_args
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
@@ -13,6 +13,8 @@ from meshgauge.errors import ConflictError, UnknownNameError
 from meshgauge.store import schema
 from meshgauge.store import schema_tracking as tables
 from meshgauge.trend import Cause, SeriesName, Step, StepState
+
+STATES: tuple[StepState, ...] = get_args(StepState)
 
 _step = tables.step
 _onset, _detected = schema.run.alias("onset"), schema.run.alias("detected")

@@ -40,6 +40,12 @@ def trend_answer(trend: Trend) -> str:
     return _answer(trend, tuple(_seen(trend)))
 
 
+def lines_of(trend: Trend) -> Iterator[tuple[SeriesName, Line]]:
+    """Yield every series and metric of a schedule with what is drawn of it."""
+    for one in _seen(trend):
+        yield one.series, one.line
+
+
 def _seen(trend: Trend) -> Iterator[_Seen]:
     groups: dict[tuple[SeriesName, str], list[Point]] = {}
     for point in trend.points:

@@ -1,10 +1,9 @@
-"""Levels of memory and of whole-host CPU of single arms, with their interval between runs."""
+"""Levels of memory and of whole-host CPU of single arms, with their interval between blocks."""
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,14 +12,14 @@ from scipy import stats
 from meshgauge.matrix import Cell
 from reports.levels import SERVING_COMPONENTS
 from reports.metrics import METRIC_OF, MIB, is_data_plane
-from reports.readings import MeasuredTrial, Readings
+from reports.readings import MeasuredTrial, Readings, block_level
 
 
 @dataclass(frozen=True, slots=True)
 class Mean:
-    """Arithmetic mean over runs with its 95 % t interval between runs; no interval for a single run."""
+    """Arithmetic mean over blocks with its 95 % t interval between them; no interval for a single block."""
 
-    runs: int
+    blocks: int
     value: float
     low: float | None
     high: float | None
@@ -28,10 +27,10 @@ class Mean:
 
 @dataclass(frozen=True, slots=True)
 class MemoryStack:
-    """Resident memory of one cell in MiB: mean over the window and over valid runs, per component and in total.
+    """Resident memory of one cell in MiB: mean over the window and over valid blocks, per component and in total.
 
     Attributes:
-        peak: the highest total of component peaks in any run; None where one component has none.
+        peak: the highest total of component peaks in any trial; None where one component has none.
     """
 
     cell: Cell
@@ -46,33 +45,30 @@ class MemoryStack:
 
 
 def memory_stack(cell: Cell, readings: Readings) -> MemoryStack | None:
-    """Return what the parts of a cell hold; None when no valid run measured all of them."""
-    runs: list[Mapping[str, float]] = []
+    """Return what the parts of a cell hold; None when no valid trial measured all of them."""
+    blocks: list[Mapping[str, float]] = []
     peaks: list[float | None] = []
-    for turn in turns_of(cell, readings):
-        parts = _parts(turn)
-        if parts:
-            runs.append(parts)
-            peaks.append(_peak(turn))
-    if not runs:
+    for _, turns in sorted(readings.blocks_of(cell).items()):
+        known = [parts for turn in turns if (parts := _parts(turn))]
+        if known:  # the control's second turn is no block of its own
+            blocks.append({name: statistics.fmean(parts[name] for parts in known) for name in known[0]})
+            peaks += [_peak(turn) for turn in turns if _parts(turn)]
+    if not blocks:
         return None
-    summed: dict[str, float] = defaultdict(float)
-    for parts in runs:
-        for name, value in parts.items():
-            summed[name] += value / len(runs)
-    known = [peak for peak in peaks if peak is not None]
+    highest = [peak for peak in peaks if peak is not None]
     return MemoryStack(
         cell,
-        {name: summed[name] for name in SERVING_COMPONENTS if name in summed},
-        mean_of([sum(parts.values()) for parts in runs]),
-        max(known) if len(known) == len(runs) else None,
+        {name: statistics.fmean(b[name] for b in blocks) for name in SERVING_COMPONENTS if name in blocks[0]},
+        mean_of([sum(parts.values()) for parts in blocks]),
+        max(highest) if len(highest) == len(peaks) else None,
     )
 
 
 def host_cpu(cell: Cell, readings: Readings) -> Mean | None:
     """Return cores per 1000 rps of the whole host, load generator included; None where it was not measured."""
     metric = METRIC_OF["cpu_host"]
-    values = [value for turn in turns_of(cell, readings) if (value := turn.value(metric)) is not None]
+    levels = [block_level(turns, metric) for _, turns in sorted(readings.blocks_of(cell).items())]
+    values = [math.exp(value) for value in levels if value is not None]
     return mean_of(values) if values else None
 
 
@@ -83,11 +79,6 @@ def mean_of(values: Sequence[float]) -> Mean:
         return Mean(n, mean, None, None)
     half = float(stats.t.ppf(0.975, n - 1)) * statistics.stdev(values) / math.sqrt(n)
     return Mean(n, mean, mean - half, mean + half)
-
-
-def turns_of(cell: Cell, readings: Readings) -> list[MeasuredTrial]:
-    """Return the trials of a cell in the order of blocks."""
-    return [turn for _, turns in sorted(readings.blocks_of(cell).items()) for turn in turns]
 
 
 def _parts(turn: MeasuredTrial) -> Mapping[str, float]:

@@ -14,7 +14,7 @@ from meshgauge.matrix import Cell
 from meshgauge.plan import Plan, Threshold
 from reports.metrics import METRIC_OF, error_percent
 from reports.questions import arm_name
-from reports.readings import MeasuredTrial, Readings
+from reports.readings import MeasuredTrial, Readings, block_level
 
 LEAST_ANSWERED_RATIO = 0.99
 MOST_ERRORS_PERCENT = 0.1
@@ -37,9 +37,9 @@ LIMITED = frozenset({"p50", "p90", "p99", "p999", "errors"})
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """Geometric mean over runs in ms, with its 95 % t interval between runs; no interval for a single run."""
+    """Geometric mean over blocks in ms, with its 95 % t interval between them; no interval for a single block."""
 
-    runs: int
+    blocks: int
     middle_ms: float
     low_ms: float | None
     high_ms: float | None
@@ -191,7 +191,8 @@ def _point(cell: Cell, limits: Sequence[Threshold], readings: Readings) -> RateP
         return None
     levels, seen = {}, {}
     for name in ("p50", "p99"):
-        values = [v for turn, _ in loaded if (v := turn.value(METRIC_OF[name])) is not None]
+        blocks = [block_level(turns, METRIC_OF[name]) for _, turns in sorted(readings.blocks_of(cell).items())]
+        values = [value for value in blocks if value is not None]
         shown = [v for turn, _ in loaded if (v := turn.reading[name]) is not None and v > 0]
         if values:
             levels[name] = _level(values)
@@ -216,8 +217,7 @@ def _point(cell: Cell, limits: Sequence[Threshold], readings: Readings) -> RateP
     )
 
 
-def _level(values_ms: Sequence[float]) -> Level:
-    logs = [math.log(value) for value in values_ms]
+def _level(logs: Sequence[float]) -> Level:
     n, middle = len(logs), statistics.fmean(logs)
     if n < 2:
         return Level(n, math.exp(middle), None, None)

@@ -25,7 +25,7 @@ MOST_SCOPES_DRAWN = 3
 COMPONENTS = ("app", "data_plane/client", "data_plane/server", "data_plane/node", "control_plane")
 NAMES = ("application", "client proxy", "server proxy", "node proxy", "control plane")
 CPU_COLUMNS = ("arm", *NAMES, "total [95 % interval]", "whole host [95 % interval]", "runs")
-MEMORY_COLUMNS = ("arm", *NAMES, "total [95 % interval]", "highest peak", "runs")
+MEMORY_COLUMNS = ("arm", *NAMES, "total [95 % interval]", "highest peak", "blocks")
 
 
 def cost_chapter(analysis: Analysis) -> Chapter | None:
@@ -145,12 +145,12 @@ def _memory_row(stack: MemoryStack) -> tuple[Cell, ...]:
         *(Cell(level(stack.parts.get(name))) for name in COMPONENTS),
         Cell(total_text(stack)),
         Cell(level(stack.peak)),
-        Cell(str(stack.total.runs)),
+        Cell(str(stack.total.blocks)),
     )
 
 
 def _with_interval(mean: Mean) -> str:
     if mean.low is None or mean.high is None:
-        return f"{level(mean.value)}{NBSP}(one run)"
+        return f"{level(mean.value)}{NBSP}(one)"
     decimals = decimals_for((mean.high - mean.low) / 2)
     return f"{mean.value:.{decimals}f} [{mean.low:.{decimals}f}, {mean.high:.{decimals}f}]"

@@ -28,7 +28,7 @@ COLUMNS = (
     "offered",
     "p50 [95 % interval], ms",
     "p99 [95 % interval], ms",
-    "valid runs",
+    "valid trials",
     "answered",
     "errors",
     "held",
@@ -79,7 +79,7 @@ def _parts(analysis: Analysis, families: list[RateFamily]) -> Iterator[Part]:
         rows = tuple(_capacity_row(curve) for curve in family.curves)
         yield Grid(f"capacity-{at}", "Highest rate that held", CAPACITY_COLUMNS, rows, frozenset({1, 2}))
         points = tuple(_row(curve, point) for curve in family.curves for point in curve.points)
-        title = "Latency, answers and errors at each rate; intervals are between runs"
+        title = "Latency, answers and errors at each rate; intervals are between blocks"
         yield Grid(f"rates-{at}", title, COLUMNS, points, frozenset({1, 2, 3, 4, 5, 6, 7}))
 
 
@@ -125,7 +125,7 @@ def _row(curve: RateCurve, point: RatePoint) -> tuple[Cell, ...]:
     saturated = answered is not None and answered < LEAST_ANSWERED_RATIO
     remark = "saturated: it does not keep up" if saturated else ""
     if not point.valid and not saturated:
-        remark = "no valid run: latency is not shown"
+        remark = "no valid trial: latency is not shown"
     held = {None: Cell(ABSENT), True: Cell("yes", "good"), False: Cell("no", "bad")}[point.held]
     if point.probed:
         held = Cell(f"{held.text}, {point.passed} of {point.probed}", held.tone)
@@ -146,5 +146,5 @@ def _level(found: Level | None) -> str:
     if found is None:
         return ABSENT
     if found.low_ms is None or found.high_ms is None:
-        return f"{level(found.middle_ms)} (one run)"
+        return f"{level(found.middle_ms)} (one block)"
     return f"{level(found.middle_ms)} [{level(found.low_ms)}, {level(found.high_ms)}]"

@@ -54,7 +54,7 @@ def total_text(stack: MemoryStack) -> str:
 def _rows(stack: MemoryStack) -> list[Row]:
     arm, mean = arm_name(stack.cell), stack.total
     parts: list[Row] = [
-        {"arm": arm, "component": part, "memory_mib": value, "low_95": None, "high_95": None, "runs": mean.runs}
+        {"arm": arm, "component": part, "memory_mib": value, "low_95": None, "high_95": None, "blocks": mean.blocks}
         for part, value in stack.parts.items()
     ]
     total: Row = {
@@ -63,7 +63,7 @@ def _rows(stack: MemoryStack) -> list[Row]:
         "memory_mib": mean.value,
         "low_95": mean.low,
         "high_95": mean.high,
-        "runs": mean.runs,
+        "blocks": mean.blocks,
     }
     return [*parts, total]
 
@@ -71,9 +71,9 @@ def _rows(stack: MemoryStack) -> list[Row]:
 def _draw(stacks: Sequence[MemoryStack], scope: Scope) -> Figure:
     plot = ROW_IN * len(stacks)
     figure = new_figure(HEAD_IN + plot + 0.92)
-    runs = sorted({stack.total.runs for stack in stacks})
+    runs = sorted({stack.total.blocks for stack in stacks})
     n = f"{runs[0]}" if len(runs) == 1 else f"{runs[0]} to {runs[-1]}"
-    what = f"Resident memory in MiB while under load; mean of n = {n} runs an arm, 95 % interval on the total."
+    what = f"Resident memory in MiB under load: mean of n = {n} blocks, 95 % interval on the total."
     put_title(figure, TITLE, what, str(scope))
     axes = axes_at(figure, LABEL_IN, 0.92, WIDTH_IN - LABEL_IN - TEXT_IN - 0.1, plot)
     axes.set_ylim(len(stacks) - 0.5, -0.5)

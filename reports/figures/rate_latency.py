@@ -66,9 +66,9 @@ def _rows(curve: RateCurve, point: RatePoint) -> list[Row]:
                 "latency_ms": None if found is None else found.middle_ms,
                 "low_95_ms": None if found is None else found.low_ms,
                 "high_95_ms": None if found is None else found.high_ms,
-                "runs_valid": point.valid,
-                "runs": point.trials,
-                "seen_in_all_runs_ms": point.seen_ms.get(metric),
+                "trials_valid": point.valid,
+                "trials": point.trials,
+                "seen_in_all_trials_ms": point.seen_ms.get(metric),
                 "answered_ratio": point.answered_ratio,
                 "errors_percent": point.errors_percent,
                 "held": f"{point.passed} of {point.probed}",
@@ -97,9 +97,9 @@ def _draw(family: RateFamily, curves: Sequence[RateCurve], styles: Mapping[str, 
     bottom = 0.62 + 0.1 + LEGEND_ROW_IN * legend_rows
     total = HEAD_IN + 2 * PANEL_IN + SHARE_IN + 2 * GAP_IN + bottom + 0.15
     figure = new_figure(total)
-    counts = sorted({p.valid for curve in curves for p in curve.points})
+    counts = sorted({found.blocks for curve in curves for p in curve.points for found in p.levels.values()}) or [0]
     n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    what = f"Net response time in ms: geometric mean of n = {n} valid runs a point; bar: 95 % interval"
+    what = f"Net response time in ms: geometric mean of n = {n} blocks a point; bar: 95 % interval"
     put_title(figure, TITLE, what, family.where)
     y, width = bottom, WIDTH_IN - LEFT_IN - 0.2
     share = axes_at(figure, LEFT_IN, y, width, SHARE_IN)
@@ -209,7 +209,7 @@ def _legend(
     ]
     if any(p.valid < p.trials for c in curves for p in c.points):
         handles.append(
-            Line2D([], [], color=INVALID, ls="", marker="x", ms=8, mew=1.8, label="invalid or saturated runs")
+            Line2D([], [], color=INVALID, ls="", marker="x", ms=8, mew=1.8, label="invalid or saturated trials")
         )
     figure.legend(
         handles=handles,

@@ -108,11 +108,11 @@ def test_levels_are_those_of_valid_trials_and_invalid_points_are_marked(make_run
     rows = [r for r in book.grid("rates", "rates-1") if r["arm"] == "envoy-1.40.0 · mtls"]
     assert rows[-1]["p50 [95 % interval], ms"] == "–"
     assert rows[-1]["remark"] == "saturated: it does not keep up"
-    assert rows[-1]["valid runs"] == "0 of 6"
+    assert rows[-1]["valid trials"] == "0 of 6"
     (page,) = book.figures("rates")
-    marked = [row for row in page.rows if row["runs_valid"] == 0]
+    marked = [row for row in page.rows if row["trials_valid"] == 0]
     assert {row["latency_ms"] for row in marked} == {None}
-    assert all(float(row["seen_in_all_runs_ms"] or 0) > 0 for row in marked)
+    assert all(float(row["seen_in_all_trials_ms"] or 0) > 0 for row in marked)
 
 
 def test_the_figure_shades_from_seventy_per_cent_of_the_weakest_arm(make_run: MakeRun, read: Read) -> None:

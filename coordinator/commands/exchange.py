@@ -13,6 +13,7 @@ from coordinator.commands.connection import open_client
 from coordinator.commands.runs import AsJson, RunName, find_run
 from coordinator.commands.terminal import out, say, show_json, table
 from meshgauge.errors import ConfigurationError, InvalidRequestError
+from reports.files import write_whole
 
 published = typer.Typer(help="Results others published, shown beside ours, never judged.", no_args_is_help=True)
 
@@ -123,13 +124,9 @@ def _save(content: bytes, path: Path) -> Path:
     Raises:
         ConfigurationError: they cannot be written there.
     """
-    partial = path.with_name(f".{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        partial.replace(path)
+        write_whole(path, content)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise ConfigurationError(
             f"nothing can be written to {path} ({error.strerror}); name another place with --out"
         ) from error

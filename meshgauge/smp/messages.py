@@ -77,7 +77,7 @@ class SmpTest(_Message):
     name: Word = ""
     labels: Labels = Field(default_factory=dict)
     clients: tuple[SmpClient, ...] = Field(min_length=1)
-    duration: str
+    duration: Annotated[str, BeforeValidator(str)]  # a bare 60 is judged as text, with a sentence about units
 
 
 class SmpMesh(_Message):

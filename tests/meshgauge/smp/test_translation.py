@@ -194,6 +194,7 @@ def test_no_field_of_a_mesh_is_dropped_in_silence(field: str) -> None:
         ({"client": {"ssl_certificate": "PEM"}}, "test.clients[0].ssl_certificate", "leave it out"),
         ({"client": {"additional_options": '{"c": 3}'}}, "test.clients[0].additional_options", "leave them out"),
         ({"test": {"duration": "90"}}, "test.duration", "60s, 5m or 1m30s"),
+        ({"test": {"duration": 90}}, "test.duration", "60s, 5m or 1m30s"),
         ({"test": {"duration": "500ms"}}, "test.duration", "shortest window"),
         ({"test": {"clients": []}}, "test.clients", "at least 1"),
         ({"test": {"blocks": 3}}, "test.blocks", "known: smp_version, id, name"),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from flask import Blueprint, Flask, Response, current_app, jsonify
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from werkzeug.routing import Rule
 
@@ -16,9 +17,11 @@ from coordinator.web.facts import Facts, declared, facts_of
 from coordinator.web.guards import PLAN_MEDIA_TYPES
 from coordinator.web.problems import MEDIA_TYPE as PROBLEM_MEDIA_TYPE
 from meshgauge.plan import Plan
+from meshgauge.smp.messages import SmpFile
 
 PREFIX = "/api/v1"
 _REF = "#/components/schemas/{model}"
+_PLANS: tuple[type[BaseModel], ...] = (Plan, SmpFile)  # what is taken for a plan
 _ARGUMENT = re.compile(r"<(?:(\w+):)?(\w+)>")
 
 _PROBLEM_SCHEMA: dict[str, Any] = {
@@ -52,7 +55,7 @@ def openapi() -> Response:
 def document(app: Flask) -> dict[str, Any]:
     """Return the OpenAPI 3.1 description of every view under PREFIX, and of the health views."""
     schemas: dict[str, Any] = {"Problem": _PROBLEM_SCHEMA}
-    _, plan = models_json_schema([(Plan, "validation")], ref_template=_REF)
+    _, plan = models_json_schema([(model, "validation") for model in _PLANS], ref_template=_REF)
     schemas |= plan["$defs"]
     paths: dict[str, dict[str, Any]] = {}
     for rule, facts in _described(app):
@@ -97,7 +100,7 @@ def _operation(rule: Rule, facts: Facts, schemas: dict[str, Any]) -> dict[str, A
         "security": [] if facts.access == "open" else [{"token": []}, {}],
     }
     if facts.takes_plan:
-        plan = {"schema": {"$ref": _REF.format(model="Plan")}}
+        plan = {"schema": {"anyOf": [{"$ref": _REF.format(model=model.__name__)} for model in _PLANS]}}
         operation["requestBody"] = {"required": True, "content": dict.fromkeys(PLAN_MEDIA_TYPES, plan)}
     if facts.takes is not None:
         schema = facts.takes.model_json_schema(ref_template=_REF)

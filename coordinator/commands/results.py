@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from meshgauge.errors import ConfigurationError
+from reports.files import write_whole
 
 # The primary metrics, and the cost of the proxies alone; all others are on the page.
 _SHOWN: Mapping[str, str] = {
@@ -91,13 +92,9 @@ def save_report(page: str, path: Path) -> Path:
     Raises:
         ConfigurationError: it cannot be written there.
     """
-    partial = path.with_name(f".{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(page, encoding="utf-8")
-        partial.replace(path)
+        write_whole(path, page.encode())
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise ConfigurationError(
             f"the report cannot be written to {path} ({error.strerror}); name another place with --report"
         ) from error

@@ -119,6 +119,8 @@ def data_chapter(analysis: Analysis, folder: str) -> Chapter:
                 (
                     "The data of each figure and each table is linked beneath it. A text that begins like a formula "
                     "has an apostrophe before it, so that no spreadsheet runs it.",
+                    "For other tools: meshgauge export RUN --format json (everything in one document), parquet (typed, "
+                    "with units), hdr (every histogram, nanoseconds), smp (Service Mesh Performance) or meshmark.",
                 )
             ),
         ),

@@ -10,7 +10,7 @@ from coordinator.estimate import estimate_s
 from coordinator.planner import notes_on
 from meshgauge.document import plan_sha256
 from meshgauge.matrix import Hop, Skipped, block_order
-from meshgauge.plan import Load
+from meshgauge.plan import LOOKS, Load
 from meshgauge.resolved import Features, ResolvedPlan
 from meshgauge.settings import Settings
 
@@ -101,6 +101,11 @@ def _warnings(resolved: ResolvedPlan, cores: int | None) -> Iterator[str]:
         yield (
             f"{plan.blocks} blocks give no verdict: {VERDICT_BLOCKS} are the least, 10 the default; "
             "intervals are still shown"
+        )
+    if plan.sequential:
+        yield (
+            f"sequential: the time is that of all {plan.blocks} blocks; the run stops after {', '.join(map(str, LOOKS[:-2]))} "
+            f"or {LOOKS[-2]} of them when every result is decided"
         )
     if all(arm.label.removesuffix("-again") == plan.baseline for arm in resolved.arms):
         yield f"the only mesh is the baseline {plan.baseline!r}: there is nothing to compare it with"

@@ -14,7 +14,15 @@ from meshgauge.errors import MeasurementError
 from meshgauge.plan import LOOKS, Margins
 from reports.metrics import METRICS, Metric
 from reports.questions import Pair, Question
-from reports.readings import Losses, MeasuredTrial, Readings, block_level, hosts_differ, mean_level
+from reports.readings import (
+    TOO_FEW_REQUESTS,
+    Losses,
+    MeasuredTrial,
+    Readings,
+    block_level,
+    hosts_differ,
+    mean_level,
+)
 from reports.sequential import LOOK_ALPHA, look_at
 from reports.statistics import (
     ALPHA,
@@ -221,7 +229,11 @@ def refusal(comparison: Comparison, readings: Readings) -> Verdict | None:
     if reason is not None:
         return Verdict("invalid", (), reason)
     lacking = _lacks_blocks(comparison)
-    return None if lacking is None else Verdict("invalid", (), lacking, open=True)
+    if lacking is None:
+        return None
+    # Windows too short for a percentile are so in every block: to wait for more blocks would be in vain.
+    in_vain = comparison.n == 0 and any(TOO_FEW_REQUESTS in loss for loss in comparison.losses)
+    return Verdict("invalid", (), lacking, open=not in_vain)
 
 
 def _lacks_blocks(comparison: Comparison) -> str | None:

@@ -12,12 +12,14 @@ import pytest
 import sqlalchemy as sa
 
 from coordinator.looks import take_due
+from coordinator.plan_check import check_plan
 from meshgauge.claim import Claim
 from meshgauge.document import load_plan
 from meshgauge.histogram import Histogram
 from meshgauge.matrix import expand
 from meshgauge.resolved import ResolvedPlan
 from meshgauge.selectors import resolve_arms
+from meshgauge.settings import Settings
 from meshgauge.store import leases, looks, results, runs, schema
 from meshgauge.store.database import transaction
 from meshgauge.trial import ComponentUsage, LoadResult, MeasuredTrial
@@ -210,3 +212,14 @@ def test_a_run_of_fixed_length_is_never_looked_at(engine: sa.Engine, clear: Lab)
     with transaction(engine) as connection:
         connection.execute(sa.text("UPDATE run SET document = document || '{\"sequential\": false}'"))
         assert looks.due(connection) == []
+
+
+def test_the_dry_run_says_that_its_time_is_the_most_it_can_take(settings: Settings) -> None:
+    plan = load_plan(PLAN)
+    arms = resolve_arms(plan, {"none": (), "envoy": ("1.40.0",)}.__getitem__)
+    resolved = ResolvedPlan(PLAN, plan, arms, expand(plan, arms, lambda *_: None), 3, {})
+    said = [text for text in check_plan(resolved, settings, 8).warnings if text.startswith("sequential")]
+    assert said == [
+        "sequential: the time is that of all 20 blocks; the run stops after 6, 10 or 15 of them "
+        "when every result is decided"
+    ]

@@ -136,6 +136,13 @@ def test_a_run_of_which_nothing_can_be_judged_is_not_stopped(make_sequential: Ma
     assert not _decision(make_sequential(10, loads=[{"loop": "closed", "window_s": 20}])).stop
 
 
+def test_a_percentile_that_no_block_will_ever_have_does_not_keep_a_run_going(make_sequential: MakeRun) -> None:
+    """Windows of 8000 requests have no p99: the run stops when p50 and CPU are decided."""
+    decision = _decision(make_sequential(6, ratio={"envoy": 1.5}, cores={"envoy": 0.4}, world={"requests": 8000}))
+    assert decision.stop
+    assert decision.primary == 3
+
+
 def test_stopped_early_is_no_unfinished_run(make_sequential: MakeRun) -> None:
     run = make_sequential(6, ratio={"envoy": 1.5}, cores={"envoy": 0.4})
     trials = tuple(replace(t, state="cancelled") if t.state == "pending" else t for t in run.trials)

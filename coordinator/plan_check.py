@@ -103,9 +103,10 @@ def _warnings(resolved: ResolvedPlan, cores: int | None) -> Iterator[str]:
             "intervals are still shown"
         )
     if plan.sequential:
+        looks = f"{', '.join(map(str, LOOKS[:-2]))} or {LOOKS[-2]}"
         yield (
-            f"sequential: the time is that of all {plan.blocks} blocks; the run stops after {', '.join(map(str, LOOKS[:-2]))} "
-            f"or {LOOKS[-2]} of them when every result is decided"
+            f"sequential: the time is that of all {plan.blocks} blocks; the run stops after {looks} of them "
+            "when every result is decided"
         )
     if all(arm.label.removesuffix("-again") == plan.baseline for arm in resolved.arms):
         yield f"the only mesh is the baseline {plan.baseline!r}: there is nothing to compare it with"

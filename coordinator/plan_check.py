@@ -8,7 +8,9 @@ from typing import Any
 
 from coordinator.estimate import estimate_s
 from coordinator.planner import notes_on
+from meshgauge.derived import unmeasured
 from meshgauge.document import plan_sha256
+from meshgauge.errors import InvalidPlanError
 from meshgauge.matrix import Hop, Skipped, block_order
 from meshgauge.plan import LOOKS, Load
 from meshgauge.resolved import Features, ResolvedPlan
@@ -118,11 +120,23 @@ def _warnings(resolved: ResolvedPlan, cores: int | None) -> Iterator[str]:
         )
     for load in {cell.load.label: cell.load for cell in resolved.matrix.cells}.values():
         yield from _load_warnings(load)
+    if plan.thresholds:
+        yield from _threshold_warnings(resolved)
     if plan.schedule is not None:
         yield (
             f"a submitted run starts once, now; for {plan.schedule.cron!r} ({plan.schedule.time_zone}) "
             "add the plan as a schedule: meshgauge schedule add PLAN"
         )
+
+
+def _threshold_warnings(resolved: ResolvedPlan) -> Iterator[str]:
+    """Say which thresholds would hold nothing: the gate refuses them after hours of measuring."""
+    from reports.thresholds.selection import held_in  # noqa: PLC0415 - loads the statistics; most plans need none
+
+    try:
+        held_in(unmeasured(resolved))
+    except InvalidPlanError as error:
+        yield from map(str, error.problems)
 
 
 def _load_warnings(load: Load) -> Iterator[str]:

@@ -1,14 +1,17 @@
-"""Plans made from a run's frozen plan: the same cells and exact versions again, on fresh blocks."""
+"""What a frozen plan leads to: the run before its first trial, and the plan that repeats cells on fresh blocks."""
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from meshgauge.document import plan_sha256
 from meshgauge.matrix import Cell
 from meshgauge.plan import Mesh
 from meshgauge.resolved import ResolvedPlan
+from meshgauge.run import RunRecord
 from meshgauge.selectors import NO_MESH
 
 _SUFFIX = "-confirm"
@@ -56,6 +59,30 @@ def confirming_plan(resolved: ResolvedPlan, keep_cells: Iterable[str], blocks: i
         "confirm_blocks": 0,
     }  # fmt: skip
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def unmeasured(resolved: ResolvedPlan) -> RunRecord:
+    """Return the run a plan would make as it stands before its first trial: what it asks can be said already."""
+    return RunRecord(
+        run_id="",
+        plan=resolved.plan,
+        plan_sha256=plan_sha256(resolved.text),
+        arms=resolved.arms,
+        cells=resolved.matrix.cells,
+        skipped=resolved.matrix.skipped,
+        seed=resolved.seed,
+        blocks=resolved.plan.blocks,
+        state="queued",
+        reason=None,
+        submitted_by="",
+        created_at=dt.datetime.now(dt.UTC),
+        started_at=None,
+        finished_at=None,
+        trials=(),
+        environments=(),
+        features=resolved.features,
+        provenance={},
+    )
 
 
 def _kept(resolved: ResolvedPlan, keys: Iterable[str]) -> tuple[Cell, ...]:

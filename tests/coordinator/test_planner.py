@@ -152,3 +152,17 @@ def test_sites_that_work_side_by_side_take_the_time_of_the_slower(planner: Plann
     alone_s = estimate_s(turns, planner.settings)
     assert estimate_s([*turns, *moved[:2]], planner.settings) == alone_s
     assert estimate_s([*turns, *turns[:2]], planner.settings) > alone_s
+
+
+def test_a_threshold_that_would_hold_nothing_is_told_before_anything_is_measured(
+    planner: Planner, plan_text: str
+) -> None:
+    def warnings(thresholds: str) -> str:
+        resolved = planner.resolve(f"{plan_text}thresholds: [{thresholds}]\n", may_run_programs=False)
+        return " ".join(check_plan(resolved, planner.settings, cores=8).warnings)
+
+    assert "thresholds[0]: selects no cell" in warnings("{metric: p50, at_most: 1, where: {mesh: envoi}}")
+    assert "thresholds[0]: selects no comparison" in warnings(
+        "{metric: p50, worse_by_at_most: 1, against: application}"
+    )
+    assert "thresholds" not in warnings("{metric: p50, worse_by_at_most: 1}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import http.client
 import socket
 import subprocess
@@ -18,10 +17,10 @@ from adapters import registry
 from adapters.contract import Provider
 from coordinator.plan_check import VERDICT_BLOCKS, check_plan
 from coordinator.planner import Planner
+from meshgauge.derived import unmeasured
 from meshgauge.document import load_plan
 from meshgauge.matrix import MeshArm
 from meshgauge.plan import Infrastructure, Profile
-from meshgauge.run import RunRecord
 from meshgauge.settings import Settings
 from reports.thresholds.selection import held_in
 
@@ -81,12 +80,7 @@ def test_the_readme_names_every_plan(file: Path) -> None:
 
 def test_every_threshold_of_the_release_gate_is_held_against_something(planner: Planner) -> None:
     resolved = planner.resolve((PLANS / "release-gate.yaml").read_text(), may_run_programs=False)
-    at = dt.datetime(2026, 11, 23, tzinfo=dt.UTC)
-    run = RunRecord(
-        "run", resolved.plan, "", resolved.arms, resolved.matrix.cells, (), 1, 6, "queued", None, "tests", at,
-        None, None, (), (), {}, {},
-    )  # fmt: skip
-    held = held_in(run)
+    held = held_in(unmeasured(resolved))
     assert {h.index for h in held} == set(range(len(resolved.plan.thresholds)))
     assert {h.cell.environment.mesh.label for h in held} == {"envoy-1.40.0", "envoy-1.39.0"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -14,10 +15,15 @@ _LIBRARIES = ("jinja2", "matplotlib", "numpy", "pillow", "scipy")
 @cache
 def code_key() -> str:
     """Return a hash over the sources of ``reports`` and ``meshgauge`` and the versions of what they draw with."""
-    house = Path(__file__).parent.parent
-    found = hashlib.sha256()
-    for room in ("meshgauge", "reports"):
+    libraries = " ".join(version(name) for name in _LIBRARIES)
+    return key_of(Path(__file__).parent.parent, ("meshgauge", "reports"), libraries)
+
+
+def key_of(house: Path, rooms: Sequence[str], libraries: str) -> str:
+    """Return a hash over every source file of the rooms, 16 hexadecimal digits."""
+    found = hashlib.sha256(libraries.encode())
+    for room in rooms:
         for path in sorted(path for path in (house / room).rglob("*") if path.suffix in _MADE_BY):
-            found.update(path.relative_to(house).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    found.update(" ".join(version(name) for name in _LIBRARIES).encode())
+            content = path.read_bytes()
+            found.update(f"\0{path.relative_to(house).as_posix()}\0{len(content)}\0".encode() + content)
     return found.hexdigest()[:16]

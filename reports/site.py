@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -187,12 +188,17 @@ def write_book(directory: Path, book: Book) -> list[str]:
     Figures and data come first, pages after them: a reader never meets a page whose files are not there.
     """
     root = directory / book.folder
-    render_figures(book.figures, root / "figures")
-    names = [f"figures/{figure.name}.{kind}" for figure in book.figures for kind in ("png", "svg")]
-    for name in (*book.data_names, *book.page_names):
-        write_whole(root / name, book.file(name))
-        names.append(name)
-    return names
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        # The thread waits for processes that draw; the text is made meanwhile.
+        drawing = beside.submit(render_figures, book.figures, root / "figures")
+        for name in book.data_names:
+            write_whole(root / name, book.file(name))
+        pages = {name: book.file(name) for name in book.page_names}
+        drawing.result()
+    for name, content in pages.items():
+        write_whole(root / name, content)
+    images = [f"figures/{figure.name}.{kind}" for figure in book.figures for kind in ("png", "svg")]
+    return [*images, *book.data_names, *book.page_names]
 
 
 def _read_marker(marker: Path) -> _Marker | None:

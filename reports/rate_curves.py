@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import fnmatch
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from scipy import stats
 
 from meshgauge.matrix import Cell
-from meshgauge.plan import Plan, Threshold
+from meshgauge.plan import Threshold
+from meshgauge.run import RunRecord
 from reports.metrics import METRIC_OF, error_percent
 from reports.questions import arm_name
 from reports.readings import MeasuredTrial, Readings, block_level
+from reports.thresholds.selection import selected_cells
 
 LEAST_ANSWERED_RATIO = 0.99
 MOST_ERRORS_PERCENT = 0.1
@@ -124,10 +125,11 @@ def _bracket(answers: Sequence[tuple[float, bool | None]]) -> tuple[float | None
     return (held[-1] if held else None), failed
 
 
-def rate_families(cells: Iterable[Cell], plan: Plan, readings: Readings) -> tuple[RateFamily, ...]:
+def rate_families(run: RunRecord, readings: Readings) -> tuple[RateFamily, ...]:
     """Return the families with two rates or more; closed loops and ramps have no rate of their own."""
+    limits = _limits(run)
     groups: dict[tuple[object, ...], dict[str, list[Cell]]] = {}
-    for cell in cells:
+    for cell in run.cells:
         environment, load = cell.environment, cell.load
         if load.loop == "closed" or load.arrival == "ramp" or load.rate_rps is None:
             continue
@@ -135,46 +137,38 @@ def rate_families(cells: Iterable[Cell], plan: Plan, readings: Readings) -> tupl
         key = (environment.workload.label, environment.infrastructure.name, *alike)
         groups.setdefault(key, {}).setdefault(arm_name(cell), []).append(cell)
     return tuple(
-        _family(arms, plan, readings)
+        _family(arms, limits, readings)
         for arms in groups.values()
         if any(len({cell.load.rate_rps for cell in members}) > 1 for members in arms.values())
     )
 
 
-def _family(arms: Mapping[str, Sequence[Cell]], plan: Plan, readings: Readings) -> RateFamily:
+def _family(
+    arms: Mapping[str, Sequence[Cell]], limits: Mapping[str, Sequence[Threshold]], readings: Readings
+) -> RateFamily:
     first = next(iter(arms.values()))[0]
     load = first.load
     where = (
         f"{first.environment.workload.label}, {first.environment.infrastructure.name}, "
         f"{load.connections} connections, {load.arrival} arrivals"
     )
-    limits = {id(t): t for members in arms.values() for cell in members for t in _limits(plan, cell)}
+    named = {id(t): t for members in arms.values() for cell in members for t in limits.get(cell.key, ())}
     curves = []
     for arm, members in arms.items():
-        points = [point for cell in members if (point := _point(cell, _limits(plan, cell), readings))]
+        points = [point for cell in members if (point := _point(cell, limits.get(cell.key, ()), readings))]
         if points:
             curves.append(RateCurve(arm, tuple(sorted(points, key=lambda point: point.rate_rps))))
-    return RateFamily(where, tuple(map(_limit_text, limits.values())), tuple(curves))
+    return RateFamily(where, tuple(map(_limit_text, named.values())), tuple(curves))
 
 
-def _limits(plan: Plan, cell: Cell) -> list[Threshold]:
-    """Return the absolute limits of the plan on latency and errors of a cell."""
-    return [t for t in plan.thresholds if t.at_most is not None and t.metric in LIMITED and _selects(t, cell)]
-
-
-def _selects(threshold: Threshold, cell: Cell) -> bool:
-    if threshold.where is None:
-        return True
-    environment = cell.environment
-    labels = {
-        "mesh": environment.mesh.label,
-        "profile": environment.profile.name,
-        "workload": environment.workload.label,
-        "infrastructure": environment.infrastructure.name,
-        "load": cell.load.label,
-    }
-    wanted = {name: getattr(threshold.where, name) for name in labels}
-    return all(pattern is None or fnmatch.fnmatchcase(labels[name], pattern) for name, pattern in wanted.items())
+def _limits(run: RunRecord) -> Mapping[str, list[Threshold]]:
+    """Return the plan's absolute limits on latency and errors, per key of the cells they speak of."""
+    limits: dict[str, list[Threshold]] = {}
+    for threshold in run.plan.thresholds:
+        if threshold.at_most is not None and threshold.metric in LIMITED:
+            for cell in selected_cells(run, threshold.where):
+                limits.setdefault(cell.key, []).append(threshold)
+    return limits
 
 
 def _limit_text(threshold: Threshold) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reports.analysis import Analysis
-from reports.chapter import Chapter
+from reports.chapter import Chapter, Text
 from reports.chapters.answers import state_of
 from reports.chapters.applications import applications_chapter
 from reports.chapters.configuration import configuration_chapter
@@ -21,6 +21,7 @@ from reports.chapters.steadiness import steadiness_chapter
 from reports.chapters.thresholds import thresholds_chapter
 
 _STATELESS = frozenset({"configuration", "provenance"})  # true of a run however it ended
+_JUDGED = frozenset({"mesh-against-mesh", "releases", "application-versions", "interoperability"})  # hold verdicts
 
 
 def chapters_of(analysis: Analysis) -> tuple[Chapter, ...]:
@@ -40,9 +41,13 @@ def chapters_of(analysis: Analysis) -> tuple[Chapter, ...]:
         *diary_chapters(analysis),
         provenance_chapter(analysis),
     )
-    said = state_of(analysis.run)
-    return tuple(
-        chapter if chapter.slug in _STATELESS else replace(chapter, answer=f"{said}{chapter.answer}")
-        for chapter in found
-        if chapter is not None
-    )
+    return tuple(_completed(chapter, analysis) for chapter in found if chapter is not None)
+
+
+def _completed(chapter: Chapter, analysis: Analysis) -> Chapter:
+    """Return the chapter with what holds for the whole run: a page may be the only one a reader opens."""
+    answer = chapter.answer if chapter.slug in _STATELESS else f"{state_of(analysis.run)}{chapter.answer}"
+    parts = chapter.parts
+    if analysis.indicative and chapter.slug in _JUDGED:
+        parts = (Text((f"All verdicts are indicative. {analysis.indicative}",), "warning"), *parts)
+    return replace(chapter, answer=answer, parts=parts)

@@ -39,7 +39,7 @@ COLUMNS = (
 def rates_chapter(analysis: Analysis) -> Chapter | None:
     """Return latency over rate; None where the run has no arm at two rates."""
     run = analysis.run
-    families = [f for f in rate_families(run.cells, run.plan, analysis.readings) if f.curves]
+    families = [f for f in rate_families(run, analysis.readings) if f.curves]
     if not families:
         return None
     return Chapter(SLUG, "Capacity: latency over rate", _answer(families), tuple(_parts(analysis, families)))

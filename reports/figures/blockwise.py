@@ -24,8 +24,8 @@ from reports.figures.canvas import (
     axes_at,
     new_figure,
     put_title,
-    shortened,
 )
+from reports.figures.names import label
 from reports.questions import Scope
 
 TITLE = "Does every block tell the same story?"
@@ -123,8 +123,8 @@ def _panel(axes: Axes, lines: BlockLines, style: ArmStyle) -> None:
     axes.scatter([0] * count, lines.control_ms, s=14, c=CONTROL, zorder=4)
     axes.scatter([1] * count, lines.arm_ms, s=14, c=style.colour, marker=style.marker, zorder=4)
     axes.set_xlim(-0.25, 1.25)
-    axes.set_xticks([0, 1], [shortened(lines.control, 14).replace("$", r"\$"), "this arm"])
-    axes.set_title(shortened(lines.arm, 27).replace("$", r"\$"), loc="left", size=9, weight="bold", color=INK, pad=5)
+    axes.set_xticks([0, 1], [label(lines.control, 14), "this arm"])
+    axes.set_title(label(lines.arm, 27), loc="left", size=9, weight="bold", color=INK, pad=5)
 
 
 def _scale(axes: Axes, low: float, high: float, *, named: bool) -> None:

@@ -109,7 +109,8 @@ def _draw(title: str, where: str, steps: Sequence[Step]) -> Figure:
     counts = sorted({c.n for step in steps for c in step.against_newest.values()})
     n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     said = level_name(max((c.alpha for step in steps for c in step.against_newest.values()), default=ALPHA))
-    what = f"Difference of each release to {steps[-1].release} (line at 0) in %, {said} interval; n = {n} blocks."
+    with_interval = f"{said} interval" if counts and counts[-1] > 1 else "without interval"
+    what = f"Difference of each release to {steps[-1].release} (line at 0) in %, {with_interval}; n = {n} blocks."
     put_title(figure, title, what, where)
     top = total - HEAD_IN
     for at, metric in enumerate(metrics):

@@ -25,6 +25,7 @@ from reports.figures.canvas import (
     put_title,
     shortened,
 )
+from reports.figures.names import fitted
 from reports.interoperability import Combination, InteroperabilityMatrix
 from reports.wording import difference, difference_bounds, interval, verdict_text
 
@@ -157,9 +158,9 @@ def _luminance(colour: Sequence[float]) -> float:
 def _sides(axes: Axes, clients: Sequence[str], servers: Sequence[str]) -> None:
     place: dict[str, Any] = {"size": 8.5, "color": INK, "parse_math": False}
     for column, server in enumerate(servers):
-        axes.text(column + 0.5, -0.06, shortened(server, 18), ha="center", va="bottom", **place)
+        axes.text(column + 0.5, -0.06, fitted(server, 18), ha="center", va="bottom", **place)
     for row, client in enumerate(clients):
-        axes.text(-0.04, row + 0.5, shortened(client, 18), ha="right", va="center", **place)
+        axes.text(-0.04, row + 0.5, fitted(client, 18), ha="right", va="center", **place)
     faint: dict[str, Any] = {"size": 8, "color": FAINT}
     axes.text(-0.04, -0.06, "client ↓   server →", ha="right", va="bottom", **faint)
 

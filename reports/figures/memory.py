@@ -20,9 +20,9 @@ from reports.figures.canvas import (
     axes_at,
     new_figure,
     put_title,
-    shortened,
 )
 from reports.figures.cost import COMPONENTS, LABEL_IN, ROW_IN, TEXT_IN
+from reports.figures.names import fitted
 from reports.questions import Scope, arm_name
 from reports.wording import decimals_for
 
@@ -90,8 +90,8 @@ def _draw(stacks: Sequence[MemoryStack], scope: Scope) -> Figure:
             left += value
         if stack.total.low is not None and stack.total.high is not None:
             axes.plot([stack.total.low, stack.total.high], [at, at], color=INK, lw=1.6)
-        label = shortened(arm_name(stack.cell), 28)
-        axes.text(-0.03, at, label, transform=outside, ha="right", va="center", size=8.5, color=INK, parse_math=False)
+        arm = fitted(arm_name(stack.cell), 28)
+        axes.text(-0.03, at, arm, transform=outside, ha="right", va="center", size=8.5, color=INK, parse_math=False)
         axes.text(1.03, at, total_text(stack), transform=outside, va="center", size=8.5, color=INK)
     used = [name for name in COMPONENTS if any(name in stack.parts for stack in stacks)]
     handles = [Patch(color=COMPONENTS[name][1], label=COMPONENTS[name][0]) for name in used]

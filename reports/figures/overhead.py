@@ -25,8 +25,8 @@ from reports.figures.canvas import (
     axes_at,
     new_figure,
     put_title,
-    shortened,
 )
+from reports.figures.names import label
 from reports.questions import Scope
 from reports.wording import difference, difference_bounds, interval, level_name, signed
 
@@ -121,7 +121,7 @@ def _draw(found: Sequence[Overhead], scope: Scope, styles: Mapping[str, ArmStyle
             color=styles[o.arm].colour,
             marker=styles[o.arm].marker,
             ms=6,
-            label=shortened(o.arm, 30).replace("$", r"\$"),
+            label=label(o.arm, 30),
         )
         for o in found
     ]

@@ -24,8 +24,8 @@ from reports.figures.canvas import (
     axes_at,
     new_figure,
     put_title,
-    shortened,
 )
+from reports.figures.names import label
 from reports.rate_curves import RateCurve, RateFamily, RatePoint
 from reports.wording import level
 
@@ -203,7 +203,7 @@ def _legend(
             ls=styles[c.arm].dashes,
             marker=styles[c.arm].marker,
             ms=5,
-            label=shortened(c.arm, 30).replace("$", r"\$"),
+            label=label(c.arm, 30),
         )
         for c in curves
     ]

@@ -24,8 +24,8 @@ from reports.figures.canvas import (
     axes_at,
     new_figure,
     put_title,
-    shortened,
 )
+from reports.figures.names import fitted, label
 from reports.questions import arm_name
 from reports.shifts import Shift
 from reports.wording import level_name, percent_of_ln, signed
@@ -84,7 +84,7 @@ def _draw(shift: Shift, against: str, style: ArmStyle) -> Figure:
     figure = new_figure(total)
     pair, said = shift.comparison.pair, level_name(shift.comparison.alpha)
     what = f"Difference to {against} in %, by percentile of net response time; {said} bands; n = {shift.blocks} blocks."
-    put_title(figure, f"{TITLE} {shortened(pair.label, 40)}", what, str(pair.scope))
+    put_title(figure, f"{TITLE} {fitted(pair.label, 40)}", what, str(pair.scope))
     width = WIDTH_IN - LEFT_IN - RIGHT_IN - 0.95
     _differences(axes_at(figure, LEFT_IN, FOOT_IN, width, PLOT_IN), shift, style)
     _distributions(axes_at(figure, LEFT_IN + width + 0.7, FOOT_IN, RIGHT_IN, PLOT_IN), shift, style)
@@ -109,7 +109,7 @@ def _draw(shift: Shift, against: str, style: ArmStyle) -> Figure:
 
 
 def _plain(name: str) -> str:
-    return shortened(name, 36).replace("$", r"\$")
+    return label(name, 36)
 
 
 def _differences(axes: Axes, shift: Shift, style: ArmStyle) -> None:

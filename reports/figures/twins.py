@@ -20,8 +20,8 @@ from reports.figures.canvas import (
     axes_at,
     new_figure,
     put_title,
-    shortened,
 )
+from reports.figures.names import fitted
 from reports.wording import difference, interval, level_name, percent_of_ln, signed
 
 TITLE = "The same thing measured twice"
@@ -94,8 +94,8 @@ def _draw(known: Sequence[Comparison]) -> Figure:
         axes.hlines([at], [low], [high], colors=[colour], lw=3, zorder=3)
         face = "white" if colour == INSIDE else colour
         axes.scatter([middle], [at], s=34, c=[face], edgecolors=[colour], linewidths=1.5, zorder=4)
-        label = shortened(f"{c.pair.label} · {c.metric.name}", 44)
-        axes.text(-0.03, at, label, transform=place, ha="right", va="center", size=8, color=INK, parse_math=False)
+        pair = fitted(f"{c.pair.label} · {c.metric.name}", 44)
+        axes.text(-0.03, at, pair, transform=place, ha="right", va="center", size=8, color=INK, parse_math=False)
         axes.text(1.03, at, f"{difference(c)} {interval(c)}", transform=place, va="center", size=8, color=INK)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     low, high = axes.get_xlim()

@@ -58,7 +58,7 @@ def held_in(run: RunRecord) -> tuple[Held, ...]:
     for index, threshold in enumerate(plan.thresholds):
         path = f"thresholds[{index}]"
         if threshold.worse_by_at_most is None:
-            found = [Held(threshold, index, cell, None) for cell in _cells(run, threshold.where)]
+            found = [Held(threshold, index, cell, None) for cell in selected_cells(run, threshold.where)]
         else:
             chosen = [p for p in pairs.get(threshold.against, ()) if _matches(threshold.where, p.cell)]
             found = [Held(threshold, index, pair.cell, pair) for pair in chosen]
@@ -100,7 +100,8 @@ def bound_of(threshold: Threshold) -> tuple[Bound, float]:
     return "worse_by_at_most", threshold.worse_by_at_most
 
 
-def _cells(run: RunRecord, where: Rule | None) -> Iterator[Cell]:
+def selected_cells(run: RunRecord, where: Rule | None) -> Iterator[Cell]:
+    """Yield the cells a threshold speaks of; without ``where`` all but the baseline's."""
     baseline = next((arm for arm in run.arms if arm.label == run.plan.baseline), None)
     for cell in run.cells:
         is_control = baseline is not None and same_thing(cell.environment.mesh, baseline)

@@ -36,7 +36,7 @@ def _envoy_saturates(trial: TrialRecord) -> TrialRecord:
 
 
 def _family(run: RunRecord) -> RateFamily:
-    (family,) = rate_families(run.cells, run.plan, Readings(run))
+    (family,) = rate_families(run, Readings(run))
     return family
 
 
@@ -70,6 +70,12 @@ def test_a_limit_of_the_plan_is_held_but_does_not_move_the_capacity(make_run: Ma
     assert _bracket(family, "envoy-1.36.4 · mtls") == (None, 500)
     assert family.weakest_rps is None
     assert "tail latency (p99) at most 1.5 ms" in read(run).words("rates")
+
+
+def test_a_limit_without_where_spares_the_baseline(make_run: MakeRun) -> None:
+    family = _family(make_run(loads=_loads(500, 1000), blocks=6, thresholds=[{"metric": "p50", "at_most": 0.01}]))
+    assert _bracket(family, "none") == (1000, None)
+    assert _bracket(family, "nginx-1.31.0 · mtls") == (None, 500)
 
 
 def test_a_limit_holds_only_where_the_plan_says(make_run: MakeRun) -> None:

@@ -28,6 +28,7 @@ from coordinator.commands.runs import (
 )
 from coordinator.commands.terminal import err, out, say
 from coordinator.commands.watching import FINISHED, watch
+from coordinator.plan_check import VERDICT_BLOCKS
 from coordinator.planner import read_plan
 from coordinator.web.spoken import duration
 from meshgauge.errors import ConfigurationError, InvalidPlanError, Problem
@@ -117,7 +118,10 @@ def _plan_with_thresholds(path: Path) -> str:
         InvalidPlanError: it is no plan, or has no thresholds: known before hours of measuring.
     """
     text = read_plan_file(path)
-    if not read_plan(text).thresholds:
+    plan = read_plan(text)
+    if plan.blocks < VERDICT_BLOCKS:
+        say(f"{plan.blocks} blocks decide nothing: {VERDICT_BLOCKS} are the fewest; every threshold will be undecided")
+    if not plan.thresholds:
         from reports.thresholds.selection import HOW_TO_WRITE  # noqa: PLC0415 - loads the statistics
 
         raise InvalidPlanError([Problem("thresholds", HOW_TO_WRITE)])

@@ -14,6 +14,9 @@ import struct
 import zlib
 from collections.abc import Iterator
 
+import numpy as np
+import numpy.typing as npt
+
 from meshgauge.histogram import MAX_VALUE_NS, Histogram, bucket_edges_ns
 from meshgauge.trial import LoadResult, TrialRecord
 from reports.analysis import Analysis
@@ -22,6 +25,7 @@ SIGNIFICANT_DIGITS = 3
 LOWEST_DISCERNIBLE_NS = 1
 NS_PER_MS = 1e6
 
+_MOST_BYTES = 9  # of one number
 _V2_COOKIE = 0x1C849303 | 0x10
 _V2_COMPRESSED_COOKIE = 0x1C849304 | 0x10
 _HEADER = struct.Struct(">iiiiqqd")  # cookie, payload bytes, index offset, digits, lowest, highest, value ratio
@@ -94,25 +98,20 @@ def _max_ms(histogram: Histogram) -> float:
 
 def _zigzag_counts(histogram: Histogram) -> bytes:
     """Return the counts up to the last used bucket; a run of zeros is written as its negative length."""
-    out = bytearray()
-    expected = 0
     used, counts = histogram.pairs()
-    for at, count in zip(used.tolist(), counts.tolist(), strict=True):
-        if (zeros := at - expected) == 1:
-            out += _zigzag(0)
-        elif zeros:
-            out += _zigzag(-zeros)
-        out += _zigzag(count)
-        expected = at + 1
-    return bytes(out)
+    zeros = np.diff(used, prepend=-1) - 1  # empty buckets before each used one
+    values = np.stack([np.where(zeros == 1, 0, -zeros), counts], axis=1)
+    is_written = np.stack([zeros > 0, np.ones(used.size, dtype=np.bool_)], axis=1)
+    return zigzag(values[is_written])
 
 
-def _zigzag(value: int) -> bytes:
-    """Return a signed 64-bit integer as ZigZag LEB128-64b9B: seven bits a byte, the ninth byte whole."""
-    rest = (value << 1) ^ (value >> 63)
-    out = bytearray()
-    while rest >= 0x80 and len(out) < 8:
-        out.append(rest & 0x7F | 0x80)
-        rest >>= 7
-    out.append(rest)
-    return bytes(out)
+def zigzag(values: npt.NDArray[np.int64]) -> bytes:
+    """Return signed integers as ZigZag LEB128-64b9B: seven bits a byte, lowest first, the ninth byte whole."""
+    folded = ((values << 1) ^ (values >> 63)).astype(np.uint64)
+    places = np.arange(_MOST_BYTES)
+    beyond = folded[:, None] >> (7 * places[1:]).astype(np.uint64) > 0
+    lengths = 1 + np.count_nonzero(beyond, axis=1)
+    octets = folded[:, None] >> (7 * places).astype(np.uint64)
+    octets[:, :-1] &= np.uint64(0x7F)
+    octets[places < lengths[:, None] - 1] |= np.uint64(0x80)
+    return bytes(octets[places < lengths[:, None]].astype(np.uint8).tobytes())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -32,6 +33,8 @@ NOTES = (
     "Trials that failed, or whose latency a gate spoiled, are in left_out with the reason, never among the results.",
 )
 
+_NOT_KNOWN = "no latencies, or some beyond 68.7 s: SMP's fields cannot say that they are not known"
+
 
 def smp_document(analysis: Analysis) -> dict[str, Any]:
     """Return the messages of a run, one list a message type, and what could not be said in them.
@@ -43,11 +46,12 @@ def smp_document(analysis: Analysis) -> dict[str, Any]:
         scopes.setdefault(scope_of(cell), cell)
     results, left_out = [], []
     for turn in analysis.readings.trials:
-        reason = _why_not(turn)
-        if reason is None:
-            results.append(_result(analysis, turn))
+        load, reason = turn.trial.load, _why_not(turn)
+        latency = _latency(_histogram(load).unpacked()) if load is not None and reason is None else None
+        if load is None or latency is None:
+            left_out.append({"trial_id": turn.trial.trial_id, "cell": turn.cell.key, "reason": reason or _NOT_KNOWN})
         else:
-            left_out.append({"trial_id": turn.trial.trial_id, "cell": turn.cell.key, "reason": reason})
+            results.append(_result(analysis, turn, load, latency))
     return {
         "format": "meshgauge-smp",
         "version": VERSION,
@@ -67,8 +71,6 @@ def _why_not(turn: MeasuredTrial) -> str | None:
     if "latency" in turn.spoiled:
         failed = [gate.message for gate in turn.trial.gates if gate.status == "invalid" and "latency" in gate.spoils]
         return "; ".join(failed) or turn.trial.reason or f"trial {turn.trial.state}"
-    if _latency(_histogram(load)) is None:
-        return "no latencies, or some beyond 68.7 s: SMP's fields cannot say that they are not known"
     return None
 
 
@@ -78,18 +80,15 @@ def _histogram(load: LoadResult) -> Histogram:
 
 def _latency(histogram: Histogram) -> smp.Latency | None:
     """Return SMP's six numbers in ms; None where one of them is not known."""
-    least, mean, most = histogram.quantile_ns(0.0), histogram.mean_ns(), histogram.max_ns()
-    p50, p90, p99 = (histogram.quantile_ns(p) for p in (0.5, 0.9, 0.99))
-    if least is None or mean is None or most is None or p50 is None or p90 is None or p99 is None:
+    least, p50, p90, p99 = (float(value) for value in histogram.quantiles_ns((0.0, 0.5, 0.9, 0.99)))
+    mean, most = histogram.mean_ns(), histogram.max_ns()
+    if mean is None or most is None or math.isnan(p99):
         return None
     return smp.Latency(*(value / NS_PER_MS for value in (least, mean, p50, p90, p99, most)))
 
 
-def _result(analysis: Analysis, turn: MeasuredTrial) -> smp.TestResult:
-    trial, load, run = turn.trial, turn.trial.load, analysis.run
-    assert load is not None  # noqa: S101 - _why_not let it pass
-    latency = _latency(_histogram(load))
-    assert latency is not None  # noqa: S101
+def _result(analysis: Analysis, turn: MeasuredTrial, load: LoadResult, latency: smp.Latency) -> smp.TestResult:
+    trial, run = turn.trial, analysis.run
     return smp.TestResult(
         id=f"{trial.trial_id}/{trial.attempt}",
         labels=_result_labels(turn, load),

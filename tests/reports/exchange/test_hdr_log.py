@@ -16,7 +16,7 @@ from meshgauge.histogram import BUCKETS, MAX_VALUE_NS, Histogram, bucket_edges_n
 from meshgauge.run import RunRecord
 from meshgauge.trial import TrialRecord
 from reports.analysis import analyse
-from reports.exchange.hdr_log import encode_compressed, hdr_log
+from reports.exchange.hdr_log import encode_compressed, hdr_log, zigzag
 
 
 def _reference() -> HdrHistogram:
@@ -58,6 +58,15 @@ def test_counts_of_any_size_are_written() -> None:
     counts[100 : 100 + 2 * len(sizes) : 2] = sizes
     theirs = HdrHistogram.decode(encode_compressed(Histogram(counts)))
     assert [theirs.get_count_at_index(100 + 2 * at) for at in range(len(sizes))] == sizes
+
+
+@pytest.mark.parametrize(
+    ("value", "octets"),
+    [(0, "00"), (-1, "01"), (1, "02"), (63, "7e"), (-64, "7f"), (64, "8001"), (2**62, "808080808080808080"),
+     (2**63 - 1, "feffffffffffffffff"), (-(2**63), "ffffffffffffffffff")],
+)  # fmt: skip
+def test_numbers_are_folded_and_cut_into_seven_bits_the_ninth_byte_whole(value: int, octets: str) -> None:
+    assert zigzag(np.array([value], dtype=np.int64)).hex() == octets
 
 
 def test_an_empty_histogram_is_one() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from meshgauge.histogram import Histogram
 from meshgauge.run import RunRecord
 from meshgauge.trial import GateResult, TrialRecord
 from reports.analysis import analyse
@@ -150,3 +151,14 @@ def test_no_placeholder_of_mesherys_kind_is_left(make_run: MakeRun) -> None:
     assert "test_" not in json.dumps([document["PerformanceTestResult"], document["ServiceMeshConfig"]]).replace(
         '"test_id"', ""
     )
+
+
+def test_latencies_beyond_the_range_are_left_out_not_capped(make_run: MakeRun) -> None:
+    def slow(trial: TrialRecord) -> TrialRecord:
+        assert trial.load is not None
+        late = {**trial.load.histograms, ("ok", "net"): Histogram(trial.load.clock("net").counts, overflow=7)}
+        return dataclasses.replace(trial, load=dataclasses.replace(trial.load, histograms=late))
+
+    document = _document(make_run(blocks=1, edit=slow))
+    assert document["PerformanceTestResult"] == []
+    assert all("68.7 s" in entry["reason"] for entry in document["left_out"])

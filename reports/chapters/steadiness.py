@@ -55,7 +55,8 @@ def _answer(analysis: Analysis) -> str:
             f"The same thing measured twice: {len(outside)} of {len(known)} intervals miss zero, about {expected} "
             f"would by chance; the largest difference is {widest:.1f}{NBSP}%, which is what noise alone makes here."
         )
-    none = "No A/A arm was measured, so nothing shows directly what noise alone makes here."
+    why = "The A/A arm has fewer than two valid blocks" if twins else "No A/A arm was measured"
+    none = f"{why}, so nothing shows directly what noise alone makes here."
     return f"{none} {_spread_sentence(analysis)}"
 
 

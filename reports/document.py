@@ -180,7 +180,8 @@ def security_policy(images: Images, *, forms: bool = False) -> str:
         forms: the page asks its own server something.
     """
     digest = base64.b64encode(hashlib.sha256(page_style().encode()).digest()).decode()
-    pictures = "data:" if images == "embedded" else "'self' file:"
+    # A page's icon is part of it. `file:` is for browsers to which a page on disk has no self.
+    pictures = "data:" if images == "embedded" else "'self' file: data:"
     action = "'self'" if forms else "'none'"
     return f"default-src 'none'; img-src {pictures}; style-src 'sha256-{digest}'; base-uri 'none'; form-action {action}"
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from coordinator.web.installation import Installation
 from coordinator.web.reporting import change_key, served
+from meshgauge.store import series
+from meshgauge.store.database import transaction
 
 if TYPE_CHECKING:
     from reports.book import Book
@@ -46,3 +48,30 @@ def comparison(
         return book_of(comparison_folder(first, second), [two_runs_chapter(across)], link=link)
 
     return key, reporting.other_book(key, make)
+
+
+def trend_folder(schedule: str) -> str:
+    """Return where the nights of a schedule lie, from the root of the pages."""
+    return f"trends/{schedule}"
+
+
+def trend(
+    installed: Installation, schedule: str, link: Callable[[str], str | None] | None = served
+) -> tuple[Hashable, Book]:
+    """Return the pages of a schedule's nights, and what they change with.
+
+    Raises:
+        UnknownNameError: no such schedule.
+    """
+    from reports.book import book_of  # noqa: PLC0415
+    from reports.chapters.trend import trend_chapter  # noqa: PLC0415
+
+    with transaction(installed.engine) as connection:
+        key = ("trend", series.change_key(connection, schedule), link is served)
+
+    def make() -> Book:
+        with transaction(installed.engine) as connection:
+            found = series.trend(connection, schedule)
+        return book_of(trend_folder(schedule), [trend_chapter(found)], link=link)
+
+    return key, installed.reporting.other_book(key, make)

@@ -82,6 +82,18 @@ def comparison(pair: str, name: str) -> AnyResponse:
     return _book_file(*books.comparison(installed, *ids), name)
 
 
+@blueprint.get("/trends/<schedule>")
+@declared(_page("The nights of a schedule"))
+def trend_pages(schedule: str) -> AnyResponse:
+    return redirect(f"/{books.trend_folder(schedule)}/{_FIRST}")
+
+
+@blueprint.get("/trends/<schedule>/<path:name>")
+@declared(_page("The nights of a schedule, or a figure or table of that page"))
+def trend(schedule: str, name: str) -> AnyResponse:
+    return _book_file(*books.trend(installation(), schedule), name)
+
+
 def _book_file(key: Hashable, book: Book, name: str) -> Response:
     return _file(name, installation().reporting.file(key, book, name))
 

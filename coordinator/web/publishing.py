@@ -15,7 +15,7 @@ from coordinator.web.beside import published_beside
 from coordinator.web.installation import Installation
 from coordinator.web.reporting import change_key
 from meshgauge.run import RunRecord
-from meshgauge.store import records, runs
+from meshgauge.store import records, runs, schedules, series
 from meshgauge.store.database import transaction
 from meshgauge.store.runs import RunRow
 
@@ -83,9 +83,10 @@ def _source(installed: Installation) -> Callable[[RunRow], RunSource]:
 
 
 def _between(installed: Installation, rows: Sequence[RunRow]) -> Iterator[BookSource]:
-    """Yield the comparison of the newest two finished runs of each plan."""
+    """Yield the comparison of the newest two finished runs of each plan, and the nights of each schedule."""
     from reports.site import BookSource  # noqa: PLC0415
 
+    yield from _trends(installed, rows)
     finished: dict[str, list[RunRow]] = {}
     for row in rows:
         if row.state == "done" and row.trials.get("measured"):
@@ -97,6 +98,25 @@ def _between(installed: Installation, rows: Sequence[RunRow]) -> Iterator[BookSo
             return books.comparison(installed, first.id, second.id, link=None)[1]
 
         yield BookSource(books.comparison_folder(first.id, second.id), str(keys), make)
+
+
+def _trends(installed: Installation, rows: Sequence[RunRow]) -> Iterator[BookSource]:
+    """Yield the nights of each schedule; only runs of this archive are linked."""
+    from reports.site import BookSource  # noqa: PLC0415
+
+    here = {f"runs/{row.id}/index.html" for row in rows}
+    with transaction(installed.engine) as connection:
+        named = [(row.name, series.change_key(connection, row.name)) for row in schedules.listed(connection)]
+
+    def link(target: str) -> str | None:
+        return f"../../{target}" if target in here or not target.startswith("runs/") else None
+
+    for name, key in named:
+
+        def make(name: str = name) -> Book:
+            return books.trend(installed, name, link=link)[1]
+
+        yield BookSource(books.trend_folder(name), f"{key} {sorted(here)}", make)
 
 
 def _zipped(directory: Path, names: Sequence[str]) -> IO[bytes]:

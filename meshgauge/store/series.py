@@ -203,6 +203,27 @@ def trend(connection: sa.Connection, schedule: str) -> Trend:
     )
 
 
+def change_key(connection: sa.Connection, schedule: str) -> str:
+    """Return a text that changes whenever something of ``trend`` does.
+
+    Raises:
+        UnknownNameError: no such schedule.
+    """
+    schedule_id = schedules.get(connection, schedule).id
+    parts = connection.execute(_CHANGES, {"schedule": schedule_id}).one()
+    return f"{schedule_id} {' '.join(map(str, parts))}"
+
+
+_CHANGES = sa.text(
+    "SELECT (SELECT count(*) FROM tracked_run t JOIN run r ON r.id = t.run_id WHERE r.schedule_id = :schedule),"
+    " (SELECT max(changed_at) FROM step WHERE schedule_id = :schedule),"
+    " (SELECT count(*) FROM annotation WHERE schedule_id = :schedule),"
+    " (SELECT max(id) FROM annotation WHERE schedule_id = :schedule),"
+    " (SELECT created_at FROM pinned_baseline WHERE schedule_id = :schedule),"
+    " (SELECT max(fire_at) FROM schedule_fire WHERE schedule_id = :schedule)"
+)
+
+
 def _missed(connection: sa.Connection, row: ScheduleRow, seen: Sequence[Point]) -> tuple[MissedNight, ...]:
     """Return due times since the first night shown that gave no run, or a run that gave no points."""
     since = min((point.at for point in seen), default=row.created_at)

@@ -19,6 +19,8 @@ _TONES: dict[StepState, str] = {"suspected": "warning", "confirmed": "bad", "not
 _URGENCY: dict[StepState, int] = {"confirmed": 0, "suspected": 1, "not_reproduced": 2, "acknowledged": 3}
 _NEEDED = StepDetector().nights_before + StepDetector().nights_after
 _SHORT_ID = 8
+NIGHTS_SHOWN = 10
+MOST_GAPS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,15 +256,17 @@ def _happenings(trend: Trend) -> Iterator[Part]:
     if rows:
         ordered = tuple(sorted(rows, key=lambda row: row[0].text))
         yield Grid("happenings", "Changes and remarks", ("night (UTC)", "kind", "what", "by"), ordered)
-    gaps = [
-        texts(f"{p.at:%Y-%m-%d %H:%M}", f"{p.series.title}, {p.metric}", p.reason or "no value")
-        for p in trend.points
-        if p.value is None
-    ]
+    lost: dict[tuple[str, str], list[Point]] = {}
+    for point in trend.points:
+        if point.value is None:
+            lost.setdefault((f"{point.at:%Y-%m-%d %H:%M}", point.reason or "no value"), []).append(point)
+    gaps = [texts(at, _of_what(points, trend), reason) for (at, reason), points in lost.items()]
     gaps += [texts(f"{night.at:%Y-%m-%d %H:%M}", "the whole night", night.reason) for night in trend.missed]
     if gaps:
-        ordered = tuple(sorted(gaps, key=lambda row: row[0].text))
-        yield Grid("gaps", "Nights without a value", ("night (UTC)", "what", "why"), ordered, folded=True)
+        newest = tuple(sorted(gaps, key=lambda row: row[0].text, reverse=True)[:MOST_GAPS])
+        yield Grid(
+            "gaps", "Nights without a value, the newest first", ("night (UTC)", "what", "why"), newest, folded=True
+        )
     if trend.points:
         yield _night_grid(trend)
 
@@ -272,13 +276,25 @@ def _of_first_metric(trend: Trend, name: SeriesName) -> list[Point]:
     return [point for point in own if point.metric == own[0].metric]
 
 
+def _of_what(points: Sequence[Point], trend: Trend) -> str:
+    """Return which results of a night are lost for one reason."""
+    night = sum(point.run_id == points[0].run_id for point in trend.points)
+    if len(points) == night:
+        return "all results of the night"
+    first = f"{points[0].series.title}, {points[0].metric}"
+    return first if len(points) == 1 else f"{first}, and {len(points) - 1} more results"
+
+
 def _night_grid(trend: Trend) -> Grid:
     columns = (
         "night (UTC)", "run", "series", "measured", "version", "control", "arm", "unit", "difference", "95 % interval",
         "blocks"
     )  # fmt: skip
     rows = []
+    shown_nights = sorted({point.at for point in trend.points})[-NIGHTS_SHOWN:]
     for point in reversed(trend.points):
+        if point.at < shown_nights[0]:
+            break
         metric, ends = METRIC_OF[point.metric], interval_of(point)
         rows.append(
             (
@@ -295,4 +311,5 @@ def _night_grid(trend: Trend) -> Grid:
                 Cell(str(point.blocks)),
             )
         )
-    return Grid("nights", "Every night", columns, tuple(rows), frozenset({5, 6, 8, 9, 10}), folded=True)
+    title = f"The last {len(shown_nights)} nights; the tables behind the figures have all of them"
+    return Grid("nights", title, columns, tuple(rows), frozenset({5, 6, 8, 9, 10}), folded=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import re
 import uuid
+import zipfile
 from typing import Any
 
 import pytest
@@ -124,3 +127,27 @@ def test_only_a_finished_run_with_values_can_be_pinned(client: FlaskClient, nigh
     empty = client.post("/api/v1/trends/nightly/baseline", json={"run": run, "reason": "x"})
     assert (empty.status_code, "no valid comparison" in empty.json["detail"]) == (409, True)  # type: ignore[index]
     assert client.post("/api/v1/trends/nightly/baseline", json={"run": "deadbeef", "reason": "x"}).status_code == 404
+
+
+def test_the_page_of_a_schedule_is_served_and_in_the_archive(client: FlaskClient, stepped: Nights) -> None:
+    moved = client.get("/trends/nightly")
+    assert moved.headers["Location"] == "/trends/nightly/index.html"
+    page = client.get("/trends/nightly/index.html")
+    assert page.status_code == 200
+    assert "Suspected: " in page.text
+    assert client.get("/trends/nightly/figures/trend-1-p50.png").data.startswith(b"\x89PNG")
+    assert len(client.get("/trends/nightly/data/trend-1-p50.csv").text.splitlines()) == 1 + 24
+    for table in set(re.findall(r'href="(data/[^"]+)"', page.text)):
+        assert client.get(f"/trends/nightly/{table}").status_code == 200, table
+    assert client.get("/trends/nobody/index.html").status_code == 404
+    assert '<a href="/trends/nightly">' in client.get("/").text
+
+    client.post("/api/v1/trends/nightly/annotations", json={"text": "a new rack", "by": "ada"})
+    assert "a new rack" in client.get("/trends/nightly/index.html").text  # not the page of before
+
+    with zipfile.ZipFile(io.BytesIO(client.get("/api/v1/pages.zip?limit=1").data)) as archive:
+        names = archive.namelist()
+        assert "trends/nightly/index.html" in names
+        inside = archive.read("trends/nightly/index.html").decode()
+    linked = set(re.findall(r'href="\.\./\.\./(runs/[^"]+)"', inside))
+    assert linked <= set(names)

@@ -109,8 +109,19 @@ def test_figures_can_be_drawn_with_nothing_to_draw(trend_of: Trends) -> None:
 
 def test_nights_without_a_value_say_why(trend_of: Trends) -> None:
     rows = [[cell.text for cell in row] for row in grid(trend_chapter(trend_of()), "gaps").rows]
-    assert rows[0][2] == "1 of 3 blocks are valid, 2 are needed"
-    assert rows[-1] == ["2026-10-01 01:00", "the whole night", "nothing was there to start it in time"]
+    assert rows == [
+        ["2026-10-01 01:00", "the whole night", "nothing was there to start it in time"],
+        ["2026-09-09 01:00", "all results of the night", "1 of 3 blocks are valid, 2 are needed"],
+    ]
+
+
+def test_the_last_nights_are_told_in_full(trend_of: Trends) -> None:
+    nights = grid(trend_chapter(trend_of()), "nights")
+    assert nights.title.startswith("The last 10 nights")
+    assert len(nights.rows) == 10 * 3
+    first = [plain(cell.text) for cell in nights.rows[0]]
+    assert first[0] == "2026-10-12 01:00"
+    assert first[4:8] == ["1.41.0", "0.400", "0.600", first[7]]
 
 
 def test_the_pinned_run_is_held_against_the_last_night(trend_of: Trends) -> None:

@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -80,7 +81,7 @@ def trend_figure(line: Line, name: str) -> FigurePage:
         title=f"{line.metric.title}: {line.title}",
         alt=_alt(line),
         rows=tuple(_rows(line)),
-        draw=lambda: _draw(line),
+        draw=partial(_draw, line),
     )
 
 

@@ -260,22 +260,20 @@ def statistics(run: RunRecord) -> Analysis:
 
 def pages(run: RunRecord, analysis: Analysis) -> None:
     """Print what the pages and figures of one run cost, and what they cost again when nothing changed."""
-    book, made_s = timed("chapters and tables as data", lambda: run_book(analysis))
+    book, made_s = timed("chapters as data", lambda: run_book(analysis))
     with tempfile.TemporaryDirectory() as folder:
-        drawn = Path(folder) / book.folder / "figures"
-        _, drawn_s = timed(f"{len(book.figures)} figures, PNG and SVG", lambda: render_figures(book.figures, drawn))
-        _, kept_s = timed("  the same, nothing changed", lambda: render_figures(book.figures, drawn))
-        say(f"  {kept_s / drawn_s:.4f} of the first time")
-        _, written_s = timed("pages, data, figures kept", lambda: write_book(Path(folder), book))
-        say(f"  pages and figures {made_s + drawn_s + written_s:.1f} s, "
-            f"{_bar(made_s + drawn_s + written_s, PAGES_BAR_S, 's')}")  # fmt: skip
-        found = sorted((path.stat().st_size, path.name) for path in Path(folder).rglob("*.html"))
-        total = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
+        root = Path(folder) / book.folder
+        _, written_s = timed(f"pages, data, {len(book.figures)} figures", lambda: write_book(Path(folder), book))
+        say(f"  pages and figures {made_s + written_s:.1f} s, {_bar(made_s + written_s, PAGES_BAR_S, 's')}")
+        found = sorted((path.stat().st_size, path.name) for path in root.rglob("*.html"))
+        total = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
         say(f"  {len(found)} pages, the largest {found[-1][1]} with {found[-1][0] / 1e3:.0f} kB; {total / 1e6:.0f} MB")
-        _index_size(f"the run's first of {len(found)} pages", Path(folder) / book.folder / "index.html")
-        finding = book.chapters[0].answer
-    _site(run, finding)
-    _beside_drawing_here(book.figures, drawn_s / len(book.figures))
+        _, kept_s = timed("figures again, nothing changed", lambda: render_figures(book.figures, root / "figures"))
+        _, again_s = timed("pages again, figures kept", lambda: write_book(Path(folder), book))
+        say(f"  {again_s / written_s:.3f} of the first time, looking at figures {kept_s / written_s:.4f}")
+        _index_size(f"the run's first of {len(found)} pages", root / "index.html")
+    _site(run, book.chapters[0].answer)
+    _beside_drawing_here(book.figures)
 
 
 def _site(run: RunRecord, finding: str) -> None:
@@ -298,14 +296,22 @@ def _index_size(what: str, path: Path) -> None:
     say(f"{what}: {size / 1e3:.0f} kB, {_bar(size, INDEX_BAR_BYTES, 'bytes')}")
 
 
-def _beside_drawing_here(figures: Sequence[FigurePage], each_s: float) -> None:
+def _beside_drawing_here(figures: Sequence[FigurePage]) -> None:
+    """Print what a figure costs in processes, with their start, and one after the other in this one."""
     sample = figures[:: max(len(figures) // SAMPLE, 1)]
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        render_figures(sample, Path(folder))
+        there_s = (time.perf_counter() - began) / len(sample)
     began = time.perf_counter()
     for figure in sample:
         figure.png()
         figure.svg()
     here_s = (time.perf_counter() - began) / len(sample)
-    say(f"a figure takes {1e3 * each_s:.0f} ms; one after the other here, PNG then SVG: {1e3 * here_s:.0f} ms")
+    say(
+        f"a figure of {len(sample)} takes {1e3 * there_s:.0f} ms in processes; "
+        f"drawn here, PNG, then SVG: {1e3 * here_s:.0f} ms"
+    )
 
 
 def _bar(value: float, bar: float, unit: str) -> str:

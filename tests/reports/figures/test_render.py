@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from meshgauge.run import RunRecord
 from reports.analysis import analyse
+from reports.book import run_book
 from reports.figures import canvas, render
 from reports.figures.canvas import FigurePage, new_figure
 from reports.figures.gallery import gallery_of
@@ -52,7 +53,11 @@ def _files(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
-def test_every_figure_of_a_run_can_travel_to_another_process(figures: tuple[FigurePage, ...]) -> None:
+def test_every_figure_of_a_run_can_travel_to_another_process(make_run: Callable[..., RunRecord]) -> None:
+    """Else it is drawn where the pages are served: hand ``FigurePage.draw`` a functools.partial, not a closure."""
+    loads = [{"rate_rps": rate, "warm_up_s": 1, "window_s": 20} for rate in (500, 1000, 2000)]
+    figures = run_book(analyse(make_run(profiles=["plain", "mtls"], loads=loads, blocks=6))).figures
+    assert len({figure.name.split("-")[0] for figure in figures}) > 5
     for figure in figures:
         there = pickle.loads(pickle.dumps(figure))  # noqa: S301 - our own figure
         assert there.rows == figure.rows

@@ -108,7 +108,7 @@ def _client_problems(client: SmpClient, path: str) -> Iterator[Problem]:
     if len(client.endpoint_urls) > 1:
         yield Problem(f"{path}.endpoint_urls", "a workload has one address; write a plan with a workload for each")
     for at, url in enumerate(client.endpoint_urls):
-        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+        if not _is_http(url):
             yield Problem(f"{path}.endpoint_urls[{at}]", f"{url!r} is no http address")
     if client.ssl_certificate:
         yield Problem(
@@ -119,6 +119,14 @@ def _client_problems(client: SmpClient, path: str) -> Iterator[Problem]:
         yield Problem(
             f"{path}.additional_options", "options of another load generator cannot be followed; leave them out"
         )
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # a bracket without its other
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 def _mesh_problems(mesh: SmpMesh | None) -> Iterator[Problem]:

@@ -33,7 +33,7 @@ def read_points(text: str) -> tuple[PublishedPoint, ...]:
     """
     try:
         document = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also a number of thousands of digits
         raise InvalidRequestError(f"not JSON: {error}") from error
     points = tuple(_point(found, path) for found, path in _results(document, "$"))
     if not points:
@@ -127,6 +127,13 @@ def _number(holder: Mapping[str, Any], name: str, path: str) -> float | None:
     value = holder.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InvalidRequestError(f"{path}.{name}: {value!r} is no number")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):
+        raise InvalidRequestError(f"{path}.{name}: {str(value)[:40]!r} is no number")
     return float(value)
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer larger than any float
+        return False

@@ -41,7 +41,10 @@ def read_points(text: str) -> tuple[PublishedPoint, ...]:
         raise InvalidRequestError(
             f"not a benchmark CSV of Istio's: no column {', '.join(missing)}; its header has StartTime, Labels, p50 ..."
         )
-    points = tuple(_point(row, line) for line, row in enumerate(reader, start=2))
+    try:
+        points = tuple(_point(row, line) for line, row in enumerate(reader, start=2))
+    except csv.Error as error:
+        raise InvalidRequestError(f"line {reader.line_num}: not CSV: {error}") from error
     if not points:
         raise InvalidRequestError("the CSV has a header and no rows")
     return points

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from meshgauge.document import parse_document, validate_plan
 from meshgauge.errors import InvalidPlanError
@@ -226,3 +229,24 @@ def test_a_long_description_says_where_the_rest_is() -> None:
     description = plan_of(made).description
     assert len(description) == DESCRIPTION_CHARACTERS
     assert description.endswith("(all of it: meshgauge plan check)")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=12) | st.just("http://["),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=6,
+)
+FIELDS = [("client", name) for name in SmpClient.model_fields] + [("test", name) for name in SmpTest.model_fields]
+
+
+@given(st.sampled_from(FIELDS), JSON)
+def test_whatever_stands_in_a_field_is_a_plan_or_a_sentence(where: tuple[str, str], value: Any) -> None:
+    part, field = where
+    with contextlib.suppress(InvalidPlanError):
+        translate(document(**{part: {field: value}}))
+
+
+@given(st.lists(st.text(max_size=20) | st.just("http://[::1"), max_size=2), JSON)
+def test_whatever_addresses_and_meshes_are_given(urls: list[str], mesh: Any) -> None:
+    with contextlib.suppress(InvalidPlanError):
+        translate(document(client={"endpoint_urls": urls}, mesh=mesh))

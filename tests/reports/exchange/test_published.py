@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from meshgauge.errors import InvalidRequestError
 from reports.exchange.published import IMPORTERS, PublishedSeries, for_store, from_store, import_series
@@ -101,6 +104,8 @@ def test_errors_without_counts_are_not_known() -> None:
         (json.dumps(fortio(DurationHistogram={"Count": 0})), "no requests were measured"),
         (json.dumps(fortio(DurationHistogram=3)), "is no object"),
         (json.dumps(fortio(ActualQPS=-5)), "0 or more"),
+        (json.dumps(fortio(ActualQPS=10**400)), "is no number"),
+        ('{"ActualQPS": 1' + "0" * 5000 + "}", "not JSON"),
         ("a,b\n1,2\n", "no column Labels, NumThreads"),
         (ISTIO.replace(",2241,", ",quick,"), "line 2, p50: 'quick' is no number"),
         (ISTIO.replace("qps_1000_c_8_1024_", ""), "line 2: the label"),
@@ -125,3 +130,23 @@ def test_a_series_survives_the_store() -> None:
         assert series.importer in IMPORTERS
         assert series.caveats
         assert from_store("series", "a test", series.importer, for_store(series)) == series
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.sampled_from(sorted(fortio())), JSON)
+def test_whatever_stands_in_a_result_is_read_or_refused_with_a_sentence(field: str, value: Any) -> None:
+    with contextlib.suppress(InvalidRequestError):
+        read(json.dumps(fortio(**{field: value})))
+
+
+@given(st.text())
+def test_any_text_is_read_or_refused_with_a_sentence(text: str) -> None:
+    for importer in IMPORTERS:
+        with pytest.raises(InvalidRequestError):
+            read(text, importer)

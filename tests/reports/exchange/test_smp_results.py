@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from meshgauge.document import validate_plan
 from meshgauge.histogram import Histogram
 from meshgauge.run import RunRecord
+from meshgauge.smp.translation import translate
 from meshgauge.trial import GateResult, TrialRecord
 from reports.analysis import analyse
 from reports.exchange.formats import export
@@ -162,3 +164,10 @@ def test_latencies_beyond_the_range_are_left_out_not_capped(make_run: MakeRun) -
     document = _document(make_run(blocks=1, edit=slow))
     assert document["PerformanceTestResult"] == []
     assert all("68.7 s" in entry["reason"] for entry in document["left_out"])
+
+
+def test_a_test_we_wrote_reads_back_as_the_same_load(make_run: MakeRun) -> None:
+    (config,) = _document(make_run(blocks=1))["PerformanceTestConfig"]
+    plan = validate_plan(translate({"test": config}).document)
+    (load,) = plan.loads
+    assert (load.rate_rps, load.connections, load.window_s) == (1000, 16, 20)

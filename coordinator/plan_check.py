@@ -21,6 +21,11 @@ TAIL_REQUESTS = 100  # measurement.md 3: a percentile needs this many requests a
 _TAIL = 0.99
 QUIET_CORES = 4  # measurement.md 6: with fewer, everything is indicative
 SHORT_WARM_UP_S = 10.0
+# measurement.md 3: nightly plans always carry one
+NO_TWIN = (
+    "aa_arm is off: a plan that runs night by night carries the A/A arm, which tells nights on which the instrument "
+    "itself was off; write aa_arm: true"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +127,8 @@ def _warnings(resolved: ResolvedPlan, cores: int | None) -> Iterator[str]:
         yield from _load_warnings(load)
     if plan.thresholds:
         yield from _threshold_warnings(resolved)
+    if plan.schedule is not None and not plan.aa_arm:
+        yield NO_TWIN
     if plan.schedule is not None:
         yield (
             f"a submitted run starts once, now; for {plan.schedule.cron!r} ({plan.schedule.time_zone}) "

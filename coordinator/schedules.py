@@ -17,7 +17,8 @@ import structlog
 from cronsim import CronSim, CronSimError
 
 from coordinator import submission
-from coordinator.planner import Planner, installed_planner
+from coordinator.plan_check import NO_TWIN
+from coordinator.planner import Planner, installed_planner, read_plan
 from coordinator.submission import Announce
 from meshgauge.errors import InvalidPlanError, MeshgaugeError, Problem
 from meshgauge.plan import NAME_PATTERN
@@ -99,6 +100,15 @@ def add(engine: sa.Engine, planner: Planner, draft: Draft) -> ScheduleRow:
         return schedules.add(
             connection, draft.name or resolved.plan.name, cron, time_zone, draft.text, draft.submitted_by
         )
+
+
+def warnings_on(body: str) -> tuple[str, ...]:
+    """Return what the owner of a scheduled plan should know, from its text alone."""
+    try:
+        plan = read_plan(body)
+    except InvalidPlanError as error:  # it could be run when it was added, and a newer Meshgauge reads it otherwise
+        return (f"the plan can no longer be run as it stands: {error}",)
+    return () if plan.aa_arm else (NO_TWIN,)
 
 
 def due_times(row: ScheduleRow, now: dt.datetime) -> tuple[dt.datetime, ...]:

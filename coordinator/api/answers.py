@@ -14,7 +14,7 @@ from flask import jsonify, url_for
 from flask.wrappers import Response
 from pydantic import TypeAdapter
 
-from coordinator.schedules import next_fire
+from coordinator.schedules import next_fire, warnings_on
 from meshgauge.errors import InvalidPlanError, UnknownNameError
 from meshgauge.store import schedules, schema
 from meshgauge.store.runs import RunRow
@@ -87,7 +87,10 @@ class FireView:
 
 @dataclass(frozen=True, slots=True)
 class ScheduleView:
-    """A plan that fires by itself. ``next_fire_at`` is None while it is paused, or has the ``problem`` it names."""
+    """A plan that fires by itself. ``next_fire_at`` is None while it is paused, or has the ``problem`` it names.
+
+    ``warnings``: what its owner should know of the plan.
+    """
 
     name: str
     cron: str
@@ -98,6 +101,7 @@ class ScheduleView:
     next_fire_at: dt.datetime | None
     problem: str | None
     fires: tuple[FireView, ...]
+    warnings: tuple[str, ...]
 
 
 def run_view(row: RunRow) -> RunView:
@@ -143,6 +147,7 @@ def schedule_view(connection: sa.Connection, row: ScheduleRow) -> ScheduleView:
         next_fire_at=following,
         problem=problem,
         fires=tuple(map(_fire_view, schedules.fires(connection, row.id))),
+        warnings=warnings_on(row.body),
     )
 
 

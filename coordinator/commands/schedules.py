@@ -31,6 +31,8 @@ def add(
         parameters = {key: value for key, value in given.items() if value is not None}
         made = client.post_plan("/api/v1/schedules", text, **parameters)
     out().print(f"{escape(made['name'])}: next at {made['next_fire_at']}", soft_wrap=True)
+    for warning in made["warnings"]:
+        say(f"note: {warning}")
     say("it fires while Meshgauge is up; a time missed by less than 2 h is made up for")
 
 

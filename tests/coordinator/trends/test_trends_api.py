@@ -151,3 +151,15 @@ def test_the_page_of_a_schedule_is_served_and_in_the_archive(client: FlaskClient
         inside = archive.read("trends/nightly/index.html").decode()
     linked = set(re.findall(r'href="\.\./\.\./(runs/[^"]+)"', inside))
     assert linked <= set(names)
+
+
+def test_a_nightly_plan_without_its_twin_is_warned_about(client: FlaskClient, nights: Nights, plan_text: str) -> None:
+    listed: Any = client.get("/api/v1/schedules").json
+    assert [schedule["warnings"] for schedule in listed] == [[]]  # this one has it
+    cron = 'schedule: {cron: "0 1 * * *"}\n'
+    made: Any = client.post("/api/v1/schedules", data=plan_text + cron, content_type="application/yaml").json
+    assert "aa_arm: true" in made["warnings"][0]
+    check: Any = client.post("/api/v1/plans/validate", data=plan_text + cron, content_type="application/yaml").json
+    assert made["warnings"][0] in check["warnings"]
+    plain: Any = client.post("/api/v1/plans/validate", data=plan_text, content_type="application/yaml").json
+    assert made["warnings"][0] not in plain["warnings"]

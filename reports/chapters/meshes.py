@@ -158,21 +158,26 @@ def _answer(results: Sequence[tuple[Group, Sequence[Comparison]]]) -> str:
 
 
 def _alone_in_front(ranked: Sequence[Standing]) -> Standing | None:
-    return ranked[0] if ranked and ranked[0].worst == 1 else None
+    return ranked[0] if ranked and ranked[0].is_ranked and ranked[0].worst == 1 else None
 
 
 def _leader_sentence(group: Group, medians: Sequence[Comparison]) -> str:
     refusal = common_refusal(medians)
     if refusal or not medians:
         return f"No ranking: {refusal or 'nothing was compared'}."
-    ranked = standings(medians)
+    ranked = [standing for standing in standings(medians) if standing.is_ranked]
+    absent = [_name(standing.cell) for standing in standings(medians) if not standing.is_ranked]
+    rest = f" No verdict on {listed(absent)}." if absent else ""
+    return f"{_leaders(group, medians, ranked)}{rest}"
+
+
+def _leaders(group: Group, medians: Sequence[Comparison], ranked: Sequence[Standing]) -> str:
     first = _alone_in_front(ranked)
+    judged = [c for c in medians if word_of(c) not in {None, "invalid"}]
     if first:
-        gaps = [
-            f"{_gap(c, first.cell)} than {_name(_other(c, first.cell))}" for c in medians if first.cell in _sides(c)
-        ]
+        gaps = [f"{_gap(c, first.cell)} than {_name(_other(c, first.cell))}" for c in judged if first.cell in _sides(c)]
         return f"{_name(first.cell)} answers the median request fastest, under {group.profile}: {listed(gaps)}."
-    if all(word_of(c) == "equivalent" for c in medians):
+    if all(word_of(c) == "equivalent" for c in judged):
         names = listed([_name(standing.cell) for standing in ranked])
         return (
             f"{names} are equivalent on the median request, within ±{on_scale(medians[0].metric, medians[0].margin)}."
@@ -252,7 +257,7 @@ def _ranks(name: str, group: Group, medians: Sequence[Comparison], readings: Rea
             standing.better_than,
             standing.worse_than,
             [*standing.equal_to, *standing.open_to],
-            standing.refused,
+            [*standing.refused, *standing.unranked],
         )
         rows.append(
             (

@@ -21,6 +21,7 @@ class Standing:
         better_than, worse_than: shown by a verdict.
         equal_to: equivalent within the margin.
         open_to: inconclusive; refused: no verdict was given.
+        unranked: no verdict was given, because the other mesh has none against anybody: it takes no rank.
     """
 
     cell: Cell
@@ -29,10 +30,11 @@ class Standing:
     equal_to: list[Cell] = field(default_factory=list)
     open_to: list[Cell] = field(default_factory=list)
     refused: list[Cell] = field(default_factory=list)
+    unranked: list[Cell] = field(default_factory=list)
 
     @property
     def others(self) -> int:
-        """Meshes it was held against."""
+        """Meshes with a rank that it was held against."""
         return sum(map(len, (self.better_than, self.worse_than, self.equal_to, self.open_to, self.refused)))
 
     @property
@@ -46,15 +48,23 @@ class Standing:
         return 1 + self.others - len(self.better_than)
 
     @property
+    def is_ranked(self) -> bool:
+        """Whether any verdict was given on it."""
+        return self.others > len(self.refused)
+
+    @property
     def rank(self) -> str:
         """The ranks it may have, such as ``2`` or ``1 to 3``; not ranked where no verdict was given at all."""
-        if self.others == len(self.refused):
+        if not self.is_ranked:
             return "not ranked"
         return f"{self.best}" if self.best == self.worst else f"{self.best} to {self.worst}"
 
 
 def standings(comparisons: Sequence[Comparison]) -> tuple[Standing, ...]:
-    """Return the standing of every mesh in comparisons of one metric, the best placed first; less is better."""
+    """Return the standing of every mesh in comparisons of one metric; less is better.
+
+    The best placed come first, those without any verdict last; nobody's rank waits for these.
+    """
     found: dict[str, Standing] = {}
     for c in comparisons:
         this = found.setdefault(c.pair.cell.key, Standing(c.pair.cell))
@@ -70,4 +80,9 @@ def standings(comparisons: Sequence[Comparison]) -> tuple[Standing, ...]:
             kind = {"equivalent": "equal_to", "inconclusive": "open_to"}.get(word or "", "refused")
             getattr(this, kind).append(other.cell)
             getattr(other, kind).append(this.cell)
-    return tuple(sorted(found.values(), key=lambda standing: (standing.best, standing.worst)))
+    outside = {key for key, standing in found.items() if not standing.is_ranked}
+    for standing in found.values():
+        if standing.is_ranked:
+            standing.unranked = [cell for cell in standing.refused if cell.key in outside]
+            standing.refused = [cell for cell in standing.refused if cell.key not in outside]
+    return tuple(sorted(found.values(), key=lambda s: (not s.is_ranked, s.best, s.worst)))

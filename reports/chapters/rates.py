@@ -21,7 +21,7 @@ from reports.rate_curves import (
 from reports.wording import ABSENT, NBSP, level
 
 SLUG = "rates"
-MOST_NAMED = 6
+MOST_NAMED = 4
 CAPACITY_COLUMNS = ("arm", "highest rate that held", "lowest rate that did not", "in words")
 COLUMNS = (
     "arm",
@@ -47,9 +47,10 @@ def rates_chapter(analysis: Analysis) -> Chapter | None:
 
 def _answer(families: list[RateFamily]) -> str:
     first = families[0]
-    named = [f"{curve.arm}: {_bracket(curve)}" for curve in first.curves[:MOST_NAMED]]
-    left = len(first.curves) - len(named)
-    said = "; ".join((*named, *([f"{left} more arms are in the table"] if left else [])))
+    alike: dict[str, list[str]] = {}
+    for curve in first.curves:
+        alike.setdefault(_bracket(curve), []).append(curve.arm)
+    said = "; ".join(f"{listed(arms, MOST_NAMED)}: {bracket}" for bracket, arms in alike.items())
     where = f" ({first.where})" if len(families) > 1 else ""
     more = f" {len(families) - 1} more combinations are below." if len(families) > 1 else ""
     return f"Highest of the measured rates that held{where}: {said}.{more}"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from meshgauge.matrix import MeshArm
 from meshgauge.run import RunRecord
+from meshgauge.trial import TrialRecord
 from reports.chapters import meshes
 from reports.chapters.ranking import standings
 
@@ -66,6 +68,19 @@ def test_no_verdict_no_rank(make_run: MakeRun, read: Read) -> None:
     book = read(make_run(ratio=APART, blocks=4))
     assert book["mesh-against-mesh"].answer.startswith("No ranking: 4 of 4 planned blocks are valid")
     assert {row["rank"] for row in book.grid("mesh-against-mesh", "ranks-1")} == {"not ranked"}
+
+
+def test_a_mesh_that_never_came_up_does_not_keep_the_others_from_their_ranks(make_run: MakeRun, read: Read) -> None:
+    def edit(trial: TrialRecord) -> TrialRecord:
+        failed = replace(trial, load=None, usage=(), gates=(), state="failed", reason="port taken")
+        return failed if trial.cell.startswith("haproxy") else trial
+
+    book = read(make_run(ratio=APART, edit=edit))
+    ranks = {row["mesh"]: row["rank"] for row in book.grid("mesh-against-mesh", "ranks-1")}
+    assert ranks == {"nginx-1.31.0": "1", "envoy-1.40.0": "2", "haproxy-2.8.9": "not ranked"}
+    answer = book["mesh-against-mesh"].answer
+    assert answer.startswith("nginx-1.31.0 answers the median request fastest")
+    assert answer.endswith("No verdict on haproxy-2.8.9.")
 
 
 def test_several_profiles_are_counted_and_each_has_its_own_answer(make_run: MakeRun, read: Read) -> None:

@@ -55,9 +55,9 @@ def result_chapters(analysis: Analysis, gallery: Gallery) -> Iterator[Chapter]:
             compared.setdefault((answer.question.title, c.pair.scope), []).append(c)
     for at, (scope, members) in enumerate(cells.items(), 1):
         parts: list[Part] = [Text((f"{_described(members[0])}.",))]
-        for headline in said.get(scope, ()):
+        for place, headline in enumerate(said.get(scope, ())):
             answer = next(a for a in analysis.answers if a.question.title == headline.question)
-            parts += _question(answer, headline, compared[headline.question, scope], gallery, run)
+            parts += _question(answer, headline, compared[headline.question, scope], gallery, run, is_first=place == 0)
         parts += _overall_figures(scope, gallery)
         parts += _clocks(members, analysis.readings)
         first = next(iter(said.get(scope, ())), None)
@@ -78,11 +78,18 @@ def _described(cell: MatrixCell) -> str:
 
 
 def _question(
-    answer: Answer, headline: Headline, comparisons: Sequence[Comparison], gallery: Gallery, run: RunRecord
+    answer: Answer,
+    headline: Headline,
+    comparisons: Sequence[Comparison],
+    gallery: Gallery,
+    run: RunRecord,
+    *,
+    is_first: bool,
 ) -> Iterator[Part]:
     key = answer.question.key
     yield Heading(headline.question, key)
-    yield Text((headline.text,))
+    if not is_first:  # the first one is the answer of the page
+        yield Text((headline.text,))
     yield Listing(headline.sentences)
     if figure := gallery.forests.get((key, headline.scope)):
         yield Picture(figure)

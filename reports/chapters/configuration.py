@@ -13,6 +13,7 @@ from reports.chapter import Cell, Chapter, Grid, Heading, Part, Text
 from reports.chapters.answers import word_of
 from reports.chapters.asking import listed
 from reports.comparison import Comparison
+from reports.wording import NBSP
 
 SLUG = "configuration"
 MOST_COLUMNS = 8
@@ -135,16 +136,19 @@ def _profiles(profiles: Sequence[Profile]) -> Grid:
     fields = [name for name in Profile.model_fields if name != "name"]
     rows = []
     for field in fields:
-        values = [_value(getattr(profile, field)) for profile in profiles]
+        name, unit = (field.removesuffix("_s"), f"{NBSP}s") if field.endswith("_s") else (field, "")
+        values = [f"{_value(getattr(profile, field))}{unit}" for profile in profiles]
         tone = "warning" if len(set(values)) > 1 else ""
-        rows.append((Cell(_plain(field)), *(Cell(value, tone) for value in values)))
+        rows.append((Cell(_plain(name)), *(Cell(value, tone) for value in values)))
     rows.sort(key=lambda row: not row[1].tone)
     columns = ("asked for", *(profile.name for profile in profiles))
     return Grid("profiles", "What the plan's profiles ask of every mesh", columns, tuple(rows))
 
 
 def _value(value: object) -> str:
-    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _touched(analysis: Analysis, more: Sequence[Comparison]) -> Mapping[str, Sequence[Comparison]]:

@@ -51,21 +51,22 @@ def result_grids(
     """Return the primary results as a table, and with ``all_metrics`` the others, which carry no verdict, folded."""
     primary = [c for c in comparisons if c.metric.primary]
     others = [c for c in comparisons if not c.metric.primary]
+    several = len({c.pair.scope for c in comparisons}) > 1
     grids = []
     heads = columns(comparisons[0].alpha) if comparisons else ()
     if primary:
-        grids.append(Grid(name, title, heads, tuple(map(result_row, primary)), NUMERIC))
+        grids.append(Grid(name, title, heads, tuple(result_row(c, with_scope=several) for c in primary), NUMERIC))
     if others and all_metrics:
-        rows = tuple(map(result_row, others))
+        rows = tuple(result_row(c, with_scope=several) for c in others)
         grids.append(Grid(f"{name}-more", f"{title}: what gets no verdict", heads, rows, NUMERIC, folded=True))
     return tuple(grids)
 
 
-def result_row(c: Comparison) -> tuple[Cell, ...]:
-    """Return one comparison as a row beneath ``columns``."""
+def result_row(c: Comparison, *, with_scope: bool = False) -> tuple[Cell, ...]:
+    """Return one comparison as a row beneath ``columns``; ``with_scope`` tells equal names in several scopes apart."""
     note = companion(c) or (lost(c) if c.metric.primary and c.n < c.planned else "")
     return (
-        Cell(c.pair.label),
+        Cell(f"{c.pair.label} ({c.pair.scope})" if with_scope else c.pair.label),
         Cell(c.metric.title),
         verdict_cell(c),
         Cell(difference(c)),

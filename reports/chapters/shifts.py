@@ -46,7 +46,10 @@ def _answer(answer: Answer, medians: Sequence[Comparison], found: Sequence[Shift
         everywhere = [shift for shift in found if _sides(shift) == {1}]
         nowhere = [shift for shift in found if _sides(shift) == {0}]
         rest = len(found) - len(everywhere) - len(nowhere)
-        said = [f"Against {against}, {len(everywhere)} of {len(found)} arms have a higher latency at every percentile"]
+        what = "combinations of arm and load" if several else "arms"
+        said = [
+            f"Against {against}, {len(everywhere)} of {len(found)} {what} have a higher latency at every percentile"
+        ]
         if nowhere:
             said.append(f"{len(nowhere)} are not shown to differ at any")
         if rest:

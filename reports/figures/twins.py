@@ -88,13 +88,15 @@ def _draw(known: Sequence[Comparison]) -> Figure:
     axes.set_yticks([])
     axes.axvline(0, color=FAINT, lw=1.2, zorder=1)
     place = axes.get_yaxis_transform()
+    several = len({c.pair.scope for c in shown}) > 1
     for at, c in enumerate(shown):
         row, colour = _row(c), OUTSIDE if excludes_zero(c) else INSIDE
         low, middle, high = (float(row[key] or 0.0) for key in ("low_percent", "difference_percent", "high_percent"))
         axes.hlines([at], [low], [high], colors=[colour], lw=3, zorder=3)
         face = "white" if colour == INSIDE else colour
         axes.scatter([middle], [at], s=34, c=[face], edgecolors=[colour], linewidths=1.5, zorder=4)
-        pair = fitted(f"{c.pair.label} · {c.metric.name}", 44)
+        where = f" · {c.pair.scope.load}" if several else ""
+        pair = fitted(f"{c.pair.label} · {c.metric.name}{where}", 44)
         axes.text(-0.03, at, pair, transform=place, ha="right", va="center", size=8, color=INK, parse_math=False)
         axes.text(1.03, at, f"{difference(c)} {interval(c)}", transform=place, va="center", size=8, color=INK)
     axes.xaxis.set_major_locator(MaxNLocator(5))

@@ -34,6 +34,22 @@ def test_a_calm_a_a_arm_says_what_noise_makes(make_run: MakeRun, make_arm: MakeA
     assert "The truth is 0." in panel.draw().texts[1].get_text()
 
 
+def test_twins_of_several_loads_are_told_apart(make_run: MakeRun, make_arm: MakeArm, read: Read) -> None:
+    loads = [{"rate_rps": rate, "warm_up_s": 3, "window_s": 20} for rate in (500, 1000)]
+    book = read(make_run((make_arm("none"), make_arm("none-again")), loads=loads, blocks=6))
+    names = [row["comparison"] for row in book.grid("steadiness", "aa")]
+    assert len(set(names)) == 2
+    (panel,) = (page for page in book.figures("steadiness") if page.name == "aa-panel")
+    labels = [text.get_text() for text in panel.draw().axes[0].texts if " vs " in text.get_text()]
+    assert len(set(labels)) == len(labels) == 6
+
+
+def test_units_stand_with_the_values_a_profile_asks_for(make_run: MakeRun, read: Read) -> None:
+    rows = {row["asked for"]: row["mtls"] for row in read(make_run()).grid("configuration", "profiles")}
+    assert rows["request timeout"] == "15\N{NO-BREAK SPACE}s"
+    assert rows["mtls"] == "on"
+
+
 def test_without_an_a_a_arm_nothing_is_claimed_about_noise(make_run: MakeRun, read: Read) -> None:
     book = read(make_run(ratio=TRUTH))
     assert book["steadiness"].answer.startswith("No A/A arm was measured")

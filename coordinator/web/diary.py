@@ -50,4 +50,7 @@ _TELLERS: Mapping[str, Callable[[Data], str]] = {
     "cancel_requested": lambda data: f"{data['by']} asked to cancel",
     "finished": lambda data: f"{data['state']}{_reason(data)}",
     "thresholds_held": lambda data: f"held against its thresholds. {data['answer']}",
+    "step_suspected": lambda data: str(data["answer"]),
+    "step_confirmed": lambda data: str(data["answer"]),
+    "step_not_reproduced": lambda data: str(data["answer"]),
 }

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from coordinator import submission, tracking
+from coordinator.web.diary import told as told_in_words
 from meshgauge.errors import ConflictError
 from meshgauge.store import steps
 from meshgauge.store.database import transaction
@@ -71,8 +72,10 @@ def test_a_step_of_a_release_is_suspected_confirmed_and_told(nights: Nights, pla
     assert "p = " in confirmed.finding
     told = [row.event for row in nights.rows("SELECT event FROM notice ORDER BY id")]
     assert sorted(told) == ["step_confirmed"] * 2 + ["step_suspected"] * 2
-    kinds = nights.rows("SELECT kind FROM event WHERE run_id = :id", id=uuid.UUID(step.detected_run_id))
-    assert {"step_suspected", "step_confirmed"} <= {row.kind for row in kinds}
+    diary = nights.rows("SELECT kind, data FROM event WHERE run_id = :id", id=uuid.UUID(step.detected_run_id))
+    sentences = {row.kind: told_in_words(row.kind, row.data) for row in diary}
+    assert sentences["step_suspected"].startswith("Suspected step: ")
+    assert sentences["step_confirmed"].startswith("Confirmed step: ")
 
     nights.follow()
     nights.pass_by(6)

@@ -116,11 +116,13 @@ def _looks(run: RunRecord, answers: Mapping[str, Sequence[Comparison]]) -> Itera
         return
     decision = decide([c for comparisons in answers.values() for c in comparisons])
     looks = ", ".join(map(str, LOOKS[:-1]))
+    goes_on = run.state in {"queued", "running"}
+    said = decision.sentence if goes_on or decision.stop else f"{decision.decided} of {decision.primary} are decided"
     yield Remark(
         "note",
         f"Sequential, as declared before the first block: looked at after {looks} and {LOOKS[-1]} valid blocks; "
         f"a difference counts at p < {LOOK_ALPHA:g}, and every interval of a difference is a "
-        f"{100 * (1 - LOOK_ALPHA):g} % one. {decision.sentence[0].upper()}{decision.sentence[1:]}.",
+        f"{100 * (1 - LOOK_ALPHA):g} % one. {said[0].upper()}{said[1:]}.",
     )
 
 

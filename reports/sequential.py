@@ -28,12 +28,14 @@ class Decision:
     Attributes:
         decided, primary: results with their final word, of all primary results.
         looks: blocks that decided results were looked at with, smallest and largest; None before the first look.
+        waiting: results that have too few valid blocks for their first look, and may get more.
         stop: whether more blocks would change nothing.
     """
 
     decided: int
     primary: int
     looks: tuple[int, int] | None
+    waiting: int
     stop: bool
 
     @property
@@ -44,7 +46,10 @@ class Decision:
         low, high = self.looks
         at = f"{low}" if low == high else f"{low} to {high}"
         if not self.stop:
-            return f"look at {at} valid blocks: {self.decided} of {self.primary} results are decided, so it goes on"
+            wait = f", {self.waiting} still wait for their first look" if self.waiting else ""
+            return (
+                f"look at {at} valid blocks: {self.decided} of {self.primary} results are decided{wait}, so it goes on"
+            )
         return (
             f"stopped at the look at {at} valid blocks: all {self.primary} results are decided, "
             "the remaining blocks are not needed"
@@ -67,5 +72,6 @@ def decide(comparisons: Sequence[Comparison]) -> Decision:
         decided,
         len(primary),
         (min(looks), max(looks)) if looks else None,
+        sum(c.look is None and c.verdict is not None and c.verdict.open for c in primary),
         judged and decided == len(primary),
     )

@@ -49,6 +49,11 @@ def _decision(run: RunRecord) -> Any:
     return decide([c for answer in analyse(run).answers for c in answer.comparisons])
 
 
+def _latency_lost(trial: TrialRecord) -> TrialRecord:
+    bad = GateResult("drift", "invalid", frozenset({"latency"}), 30.0, 10.0, "%", "drift 30 %")
+    return replace(trial, state="invalid", gates=(bad,)) if trial.block == 4 else trial
+
+
 def test_looks_are_those_declared_and_no_others() -> None:
     assert [look_at(n) for n in (0, 5, 6, 9, 10, 14, 15, 19, 20, 26)] == [None, None, 6, 6, 10, 10, 15, 15, 20, 20]
 
@@ -127,6 +132,10 @@ def test_a_run_stops_when_everything_is_decided_and_not_before(make_sequential: 
     )
     early = _decision(make_sequential(5, ratio={"envoy": 1.5}))
     assert (early.stop, early.sentence) == (False, "no look yet: the first is at 6 valid blocks")
+    some = _decision(make_sequential(6, ratio={"envoy": 1.5}, cores={"envoy": 0.4}, edit=_latency_lost))
+    assert some.sentence == (
+        "look at 6 valid blocks: 1 of 3 results are decided, 2 still wait for their first look, so it goes on"
+    )
     noisy = _decision(make_sequential(6, world={"run_sd": 0.1}))
     assert not noisy.stop
     assert "so it goes on" in noisy.sentence
@@ -151,6 +160,12 @@ def test_stopped_early_is_no_unfinished_run(make_sequential: MakeRun) -> None:
     assert c.verdict is not None
     assert (c.verdict.word, c.n, c.losses) == ("slower", 6, ())
     assert not any("planned blocks have measured trials" in remark.text for remark in analysis.remarks)
+    assert any("Stopped at the look at 6 valid blocks" in remark.text for remark in analysis.remarks)
+
+
+def test_a_run_that_went_to_its_end_says_how_much_is_decided(make_sequential: MakeRun) -> None:
+    said = [remark.text for remark in analyse(make_sequential(20, world={"run_sd": 0.15})).remarks]
+    assert any("of 3 are decided." in text and "goes on" not in text for text in said)
 
 
 def test_equivalence_takes_the_same_level_on_either_side(make_sequential: MakeRun) -> None:

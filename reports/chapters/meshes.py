@@ -80,7 +80,9 @@ def meshes_chapter(analysis: Analysis, duels: Duels | None) -> Chapter | None:
         return None
     parts = (_introduction(duels), *_parts(analysis, duels))
     files = {FILE: result_csv(duels.comparisons)}
-    return Chapter(SLUG, "Mesh against mesh", _answer(duels.results), parts, files)
+    left = len(duels.left_out)
+    of_all = f" Of {left + len(duels.results)} combinations, {len(duels.results)} are compared here." if left else ""
+    return Chapter(SLUG, "Mesh against mesh", f"{_answer(duels.results)}{of_all}", parts, files)
 
 
 def _groups(analysis: Analysis) -> tuple[Group, ...]:

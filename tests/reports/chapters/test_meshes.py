@@ -94,6 +94,7 @@ def test_what_there_is_no_room_for_is_named(make_run: MakeRun, read: Read, monke
     book = read(make_run(ratio=APART, profiles=["plain", "mtls"]))
     assert "pairs of 1 more combinations are not compared here: mtls in reply-1k" in book.words("mesh-against-mesh")
     assert "plain" in book["mesh-against-mesh"].answer
+    assert book["mesh-against-mesh"].answer.endswith("Of 2 combinations, 1 are compared here.")
 
 
 def test_the_same_mesh_twice_is_not_a_pair(make_run: MakeRun, make_arm: Callable[..., MeshArm], read: Read) -> None:

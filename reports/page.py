@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from meshgauge.run import RunRecord
 from reports.analysis import Analysis, analyse
 from reports.chapter import Chapter
-from reports.chapters import chapters_of
+from reports.chapters.book import chapters_of
 from reports.chapters.overview import overview_chapter, run_line
 from reports.chapters.published import published_chapter
 from reports.chapters.reading import data_chapter, reading_chapter

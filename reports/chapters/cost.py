@@ -24,7 +24,7 @@ SLUG = "cost"
 MOST_SCOPES_DRAWN = 3
 COMPONENTS = ("app", "data_plane/client", "data_plane/server", "data_plane/node", "control_plane")
 NAMES = ("application", "client proxy", "server proxy", "node proxy", "control plane")
-CPU_COLUMNS = ("arm", *NAMES, "total [95 % interval]", "whole host [95 % interval]", "runs")
+CPU_COLUMNS = ("arm", *NAMES, "total [95 % interval]", "whole host [95 % interval]", "blocks")
 MEMORY_COLUMNS = ("arm", *NAMES, "total [95 % interval]", "highest peak", "blocks")
 
 
@@ -128,14 +128,14 @@ def _overheads(analysis: Analysis, scope: Scope) -> list[Overhead]:
 
 
 def _cpu_row(stack: CostStack, readings: Readings) -> tuple[Cell, ...]:
-    total = Mean(stack.runs, stack.total, stack.low, stack.high)
+    total = Mean(stack.blocks, stack.total, stack.low, stack.high)
     host = host_cpu(stack.cell, readings)
     return (
         Cell(arm_name(stack.cell)),
         *(Cell(level(stack.parts.get(name))) for name in COMPONENTS),
         Cell(_with_interval(total)),
         Cell(ABSENT if host is None else _with_interval(host)),
-        Cell(str(stack.runs)),
+        Cell(str(stack.blocks)),
     )
 
 

@@ -62,7 +62,7 @@ def _rows(stack: CostStack) -> list[Row]:
             "cores_per_1000_rps": value,
             "low_95": None,
             "high_95": None,
-            "runs": stack.runs,
+            "blocks": stack.blocks,
         }
         for part, value in stack.parts.items()
     ]
@@ -72,7 +72,7 @@ def _rows(stack: CostStack) -> list[Row]:
         "cores_per_1000_rps": stack.total,
         "low_95": stack.low,
         "high_95": stack.high,
-        "runs": stack.runs,
+        "blocks": stack.blocks,
     }
     return [*parts, total]
 
@@ -88,9 +88,9 @@ def _draw(stacks: Sequence[CostStack], scope: Scope) -> Figure:
     plot = ROW_IN * len(stacks)
     height = HEAD_IN + plot + 0.92
     figure = new_figure(height)
-    runs = {stack.runs for stack in stacks}
-    n = f"{min(runs)}" if len(runs) == 1 else f"{min(runs)} to {max(runs)}"
-    what = f"Cores per 1000 replies a second; mean of n = {n} runs an arm, 95 % interval on the total."
+    counts = {stack.blocks for stack in stacks}
+    n = f"{min(counts)}" if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
+    what = f"Cores per 1000 replies a second; mean of n = {n} blocks an arm, 95 % interval on the total."
     put_title(figure, TITLE, what, str(scope))
     axes = axes_at(figure, LABEL_IN, 0.92, WIDTH_IN - LABEL_IN - TEXT_IN - 0.1, plot)
     axes.set_ylim(len(stacks) - 0.5, -0.5)

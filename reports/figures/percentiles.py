@@ -1,4 +1,4 @@
-"""Percentile curves: the whole latency distribution of each arm, with its spread between runs."""
+"""Percentile curves: the whole latency distribution of each arm, with its spread between blocks."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _rows(curve: PercentileCurve) -> list[Row]:
             "latency_ms": float(curve.middle_ms[at]),
             "low_95_ms": None if curve.low_ms is None else float(curve.low_ms[at]),
             "high_95_ms": None if curve.high_ms is None else float(curve.high_ms[at]),
-            "runs": curve.runs,
+            "blocks": curve.blocks,
             "requests": curve.requests,
         }
         for at, p in enumerate(curve.p)
@@ -81,10 +81,10 @@ def _draw(curves: Sequence[PercentileCurve], scope: Scope, styles: Mapping[str, 
     bottom = 0.72 + LEGEND_ROW_IN * legend_rows
     height = HEAD_IN + PLOT_HEIGHT_IN + bottom
     figure = new_figure(height)
-    runs = {curve.runs for curve in curves}
-    n = f"{min(runs)}" if len(runs) == 1 else f"{min(runs)} to {max(runs)}"
+    counts = {curve.blocks for curve in curves}
+    n = f"{min(counts)}" if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
     requests = sum(curve.requests for curve in curves)
-    what = f"Net response time in ms: geometric mean of n = {n} runs an arm, band 95 %; {requests:,} requests"
+    what = f"Net response time in ms: geometric mean of n = {n} blocks an arm, band 95 %; {requests:,} requests"
     put_title(figure, TITLE, what, str(scope))
     axes = axes_at(figure, 0.72, bottom, WIDTH_IN - 0.95, PLOT_HEIGHT_IN)
     for at, curve in enumerate(curves):

@@ -17,7 +17,7 @@ from meshgauge.matrix import Hop, MeshArm
 from meshgauge.run import RunRecord
 from reports.analysis import analyse
 from reports.chapter import Picture
-from reports.chapters import chapters_of
+from reports.chapters.book import chapters_of
 from reports.figures.canvas import FigurePage
 from reports.figures.matrix import _luminance
 

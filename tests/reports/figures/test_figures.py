@@ -89,7 +89,7 @@ def test_percentile_curves_end_where_requests_run_out(make_run: MakeRun) -> None
     figure = page.draw()
     said = _texts(figure)
     assert "Net response time in ms" in said
-    assert "n = 10 runs" in said
+    assert "n = 10 blocks" in said
     for label in ("p50", "p90", "p99"):
         assert label in said
     assert "p99.9" not in said

@@ -39,7 +39,7 @@ def _said(engine: sa.Engine, look: looks.DueLook) -> tuple[str, bool]:
     """Return what the look says, and whether it stops the run."""
     # Statistics take a second to import: a reconciler that never meets a sequential run does without.
     from reports.analysis import analyse  # noqa: PLC0415
-    from reports.sequential import decide  # noqa: PLC0415
+    from reports.comparing.sequential import decide  # noqa: PLC0415
 
     with transaction(engine) as connection:
         record = records.read_run(connection, look.run_id)

@@ -13,7 +13,7 @@ from meshgauge.plan import Mesh, Plan
 from meshgauge.resolved import ResolvedPlan
 from meshgauge.selected import SelectedArm, selected_arms
 from meshgauge.trend import Step
-from reports.step_findings import step_sentence
+from reports.nightly.step_findings import step_sentence
 
 BLOCKS = 10  # statistics.md 4.12
 _CUSTOM = "custom"  # Hop.version of a binary of the user's own

@@ -28,10 +28,10 @@ from meshgauge.store.notices import Event
 from meshgauge.store.records import read_run
 from meshgauge.store.series import Night
 from meshgauge.trend import Point, Step
-from reports.metrics import METRIC_OF
-from reports.nights import night_points
-from reports.step_findings import Finding, judge_repeat, judge_versions, step_sentence
-from reports.trends import StepDetector, cause_of
+from reports.nightly.nights import night_points
+from reports.nightly.step_findings import Finding, judge_repeat, judge_versions, step_sentence
+from reports.nightly.trends import StepDetector, cause_of
+from reports.readings.metrics import METRIC_OF
 
 # A detector needs no more; without steps its window is 60 nights, and gaps may lie between.
 NIGHTS_READ = 120

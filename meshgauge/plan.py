@@ -261,7 +261,7 @@ class Margins(Strict):
     errors_points: float = Field(default=0.1, gt=0, lt=100)
 
 
-# Readings that a threshold may bound; what each means is said in reports.metrics.
+# Readings that a threshold may bound; what each means is said in reports.readings.metrics.
 MetricName = Literal[
     "p50", "p90", "p99", "p999", "cpu", "cpu_data_plane", "cpu_control_plane", "cpu_host", "memory_data_plane",
     "achieved_rps", "errors"

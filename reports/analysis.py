@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from meshgauge.run import RunRecord
-from reports.comparison import Comparison, compare
-from reports.questions import Question, questions_of
-from reports.readings import Readings
-from reports.remarks import Remark, aa_alarm, indicative_reason, remarks_on
-from reports.sequential import LOOK_ALPHA
-from reports.statistics import ALPHA
+from reports.comparing.comparison import Comparison, compare
+from reports.comparing.questions import Question, questions_of
+from reports.comparing.remarks import Remark, aa_alarm, indicative_reason, remarks_on
+from reports.comparing.sequential import LOOK_ALPHA
+from reports.comparing.statistics import ALPHA
+from reports.readings.trials import Readings
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from reports.analysis import Analysis, Answer
-from reports.comparison import Comparison
-from reports.questions import Pair, Scope
-from reports.statistics import ALPHA
-from reports.verdict import Word
+from reports.comparing.comparison import Comparison
+from reports.comparing.questions import Pair, Scope
+from reports.comparing.statistics import ALPHA
+from reports.comparing.verdict import Word
 from reports.wording import NBSP, arm_sentence, level, percent_of_ln, signed
 
 MOST_NAMED = 3

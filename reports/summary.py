@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from reports.analysis import Analysis
-from reports.comparison import Comparison
+from reports.comparing.comparison import Comparison
+from reports.comparing.questions import QuestionKey
+from reports.comparing.verdict import Flag
 from reports.headlines import headlines
-from reports.questions import QuestionKey
-from reports.verdict import Flag
 from reports.wording import companion, difference_bounds, difference_unit, on_scale
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from reports.analysis import Analysis
-from reports.csv_text import to_csv
+from reports.comparing.questions import arm_name
 from reports.figures.canvas import Row
-from reports.metrics import METRICS, component_cores
-from reports.questions import arm_name
-from reports.readings import MeasuredTrial
+from reports.pages.csv_text import to_csv
+from reports.readings.metrics import METRICS, component_cores
+from reports.readings.trials import MeasuredTrial
 from reports.summary import result_rows
 
 

@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 
 from meshgauge.matrix import is_baseline
-from reports.comparison import Comparison
-from reports.metrics import Metric
-from reports.questions import Question
-from reports.result import Result
-from reports.statistics import Interval
-from reports.verdict import FEWEST_VALID_BLOCKS, Verdict
+from reports.comparing.comparison import Comparison
+from reports.comparing.questions import Question
+from reports.comparing.result import Result
+from reports.comparing.statistics import Interval
+from reports.comparing.verdict import FEWEST_VALID_BLOCKS, Verdict
+from reports.readings.metrics import Metric
 
 MINUS = "\N{MINUS SIGN}"
 NBSP = "\N{NO-BREAK SPACE}"  # a number and its unit stay on one line

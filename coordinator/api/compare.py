@@ -31,8 +31,8 @@ _PARAMETERS = (
 )
 def compare() -> Response:
     # Statistics take a second to import, serving anything else needs none of them.
-    from reports.across import compare_runs  # noqa: PLC0415
-    from reports.across_words import to_json  # noqa: PLC0415
+    from reports.comparing.across import compare_runs  # noqa: PLC0415
+    from reports.comparing.across_words import to_json  # noqa: PLC0415
 
     installed = installation()
     first, second = (

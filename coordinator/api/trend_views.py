@@ -115,8 +115,8 @@ class TrendView:
 def step_view(step: Step) -> StepView:
     """Return a step as the API shows it."""
     from reports.figures.trend import percent  # noqa: PLC0415 - drawing takes a second to import
-    from reports.metrics import METRIC_OF  # noqa: PLC0415
-    from reports.step_findings import step_sentence  # noqa: PLC0415
+    from reports.nightly.step_findings import step_sentence  # noqa: PLC0415
+    from reports.readings.metrics import METRIC_OF  # noqa: PLC0415
     from reports.wording import difference_unit  # noqa: PLC0415
 
     metric = METRIC_OF[step.metric]
@@ -188,7 +188,7 @@ def trend_view(trend: Trend) -> TrendView:
 
 def _night_view(point: Point) -> NightView:
     from reports.figures.trend import interval_of, percent  # noqa: PLC0415
-    from reports.metrics import METRIC_OF  # noqa: PLC0415
+    from reports.readings.metrics import METRIC_OF  # noqa: PLC0415
 
     metric, ends = METRIC_OF[point.metric], interval_of(point)
     low, high = (None, None) if ends is None else (percent(metric, ends[0]), percent(metric, ends[1]))

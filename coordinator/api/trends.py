@@ -143,7 +143,7 @@ def remove_annotation(schedule: str, annotation: int) -> Response:
 @blueprint.post("/trends/<schedule>/baseline")
 @declared(Facts("run", "Hold the nights of a schedule against this run", TrendView, takes=Pin))
 def pin(schedule: str) -> Response:
-    from reports.nights import night_points  # noqa: PLC0415 - statistics take a second to import
+    from reports.nightly.nights import night_points  # noqa: PLC0415 - statistics take a second to import
 
     body, engine = body_of(Pin), installation().engine
     with transaction(engine) as connection:

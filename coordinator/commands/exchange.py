@@ -13,7 +13,7 @@ from coordinator.commands.connection import open_client
 from coordinator.commands.runs import AsJson, RunName, find_run
 from coordinator.commands.terminal import out, say, show_json, table
 from meshgauge.errors import ConfigurationError, InvalidRequestError
-from reports.files import write_whole
+from reports.pages.files import write_whole
 
 published = typer.Typer(help="Results others published, shown beside ours, never judged.", no_args_is_help=True)
 

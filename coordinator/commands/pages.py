@@ -14,7 +14,7 @@ from coordinator.commands.connection import open_client
 from coordinator.commands.runs import find_run
 from coordinator.commands.terminal import out, say
 from meshgauge.errors import ConfigurationError
-from reports.files import write_whole
+from reports.pages.files import write_whole
 
 _FIRST = "index.html"
 

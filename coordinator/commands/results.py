@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from meshgauge.errors import ConfigurationError
-from reports.files import write_whole
+from reports.pages.files import write_whole
 
 # The primary metrics, and the cost of the proxies alone; all others are on the page.
 _SHOWN: Mapping[str, str] = {

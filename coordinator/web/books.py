@@ -12,7 +12,7 @@ from meshgauge.store import series
 from meshgauge.store.database import transaction
 
 if TYPE_CHECKING:
-    from reports.book import Book
+    from reports.pages.book import Book
 
 # Names the two runs of a comparison in one path segment; ids have no two hyphens in a row.
 BETWEEN = "--"
@@ -36,9 +36,9 @@ def comparison(
         InvalidRequestError: it is one and the same run.
     """
     # Statistics and drawing take a second to import, serving anything else needs neither.
-    from reports.across import compare_runs  # noqa: PLC0415
-    from reports.book import book_of  # noqa: PLC0415
     from reports.chapters.two_runs import two_runs_chapter  # noqa: PLC0415
+    from reports.comparing.across import compare_runs  # noqa: PLC0415
+    from reports.pages.book import book_of  # noqa: PLC0415
 
     engine, reporting = installed.engine, installed.reporting
     key = ("compare", change_key(engine, first), change_key(engine, second), link is served)
@@ -63,8 +63,8 @@ def trend(
     Raises:
         UnknownNameError: no such schedule.
     """
-    from reports.book import book_of  # noqa: PLC0415
     from reports.chapters.trend import trend_chapter  # noqa: PLC0415
+    from reports.pages.book import book_of  # noqa: PLC0415
 
     with transaction(installed.engine) as connection:
         key = ("trend", series.change_key(connection, schedule), link is served)

@@ -19,7 +19,7 @@ from meshgauge.store import runs
 from meshgauge.store.database import transaction
 
 if TYPE_CHECKING:
-    from reports.book import Book
+    from reports.pages.book import Book
 
 blueprint = Blueprint("browsing", __name__)
 
@@ -102,7 +102,7 @@ def _file(name: str, content: bytes) -> Response:
     """Return a file of a book: pages and pictures to be shown, everything else to be saved."""
     ending = name.rpartition(".")[2]
     if ending == "html":
-        from reports.document import security_policy  # noqa: PLC0415
+        from reports.pages.document import security_policy  # noqa: PLC0415
 
         response = Response(content, content_type="text/html; charset=utf-8")
         response.headers["Content-Security-Policy"] = f"{security_policy('linked')}; frame-ancestors 'none'"

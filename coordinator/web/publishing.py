@@ -20,8 +20,8 @@ from meshgauge.store.database import transaction
 from meshgauge.store.runs import RunRow
 
 if TYPE_CHECKING:
-    from reports.book import Book
-    from reports.site import BookSource, RunSource
+    from reports.pages.book import Book
+    from reports.pages.site import BookSource, RunSource
 
 _FOLDER = "pages"  # of the data directory: what did not change since the last archive is not made again
 _IN_MEMORY_BYTES = 8_000_000
@@ -34,8 +34,8 @@ def run_archive(installed: Installation, run_id: uuid.UUID) -> IO[bytes]:
     Raises:
         UnknownNameError: no such run.
     """
-    from reports.book import run_book  # noqa: PLC0415
-    from reports.site import write_book  # noqa: PLC0415
+    from reports.pages.book import run_book  # noqa: PLC0415
+    from reports.pages.site import write_book  # noqa: PLC0415
 
     own = f"runs/{run_id}/"
 
@@ -54,8 +54,8 @@ def site_archive(installed: Installation, limit: int) -> IO[bytes]:
 
     Only what changed since the last archive is made; the first one takes seconds a run.
     """
-    from reports.code_key import code_key  # noqa: PLC0415
-    from reports.site import write_site  # noqa: PLC0415
+    from reports.pages.code_key import code_key  # noqa: PLC0415
+    from reports.pages.site import write_site  # noqa: PLC0415
 
     directory = installed.settings.data_dir / _FOLDER
     with _WRITING:
@@ -67,7 +67,7 @@ def site_archive(installed: Installation, limit: int) -> IO[bytes]:
 
 
 def _source(installed: Installation) -> Callable[[RunRow], RunSource]:
-    from reports.site import RunLine, RunSource  # noqa: PLC0415
+    from reports.pages.site import RunLine, RunSource  # noqa: PLC0415
 
     beside = published_beside(installed.engine)
 
@@ -84,7 +84,7 @@ def _source(installed: Installation) -> Callable[[RunRow], RunSource]:
 
 def _between(installed: Installation, rows: Sequence[RunRow]) -> Iterator[BookSource]:
     """Yield the comparison of the newest two finished runs of each plan, and the nights of each schedule."""
-    from reports.site import BookSource  # noqa: PLC0415
+    from reports.pages.site import BookSource  # noqa: PLC0415
 
     yield from _trends(installed, rows)
     finished: dict[str, list[RunRow]] = {}
@@ -102,7 +102,7 @@ def _between(installed: Installation, rows: Sequence[RunRow]) -> Iterator[BookSo
 
 def _trends(installed: Installation, rows: Sequence[RunRow]) -> Iterator[BookSource]:
     """Yield the nights of each schedule; only runs of this archive are linked."""
-    from reports.site import BookSource  # noqa: PLC0415
+    from reports.pages.site import BookSource  # noqa: PLC0415
 
     here = {f"runs/{row.id}/index.html" for row in rows}
     with transaction(installed.engine) as connection:

@@ -20,7 +20,7 @@ from meshgauge.store.database import transaction
 
 if TYPE_CHECKING:
     from reports.analysis import Analysis
-    from reports.book import Book
+    from reports.pages.book import Book
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ class Reporting:
         Raises:
             UnknownNameError: no such run.
         """
-        from reports.page import render_analysis  # noqa: PLC0415
+        from reports.pages.page import render_analysis  # noqa: PLC0415
 
         with self._lock:
             key = change_key(engine, run_id)
@@ -55,7 +55,7 @@ class Reporting:
 
     def page_policy(self) -> str:
         """Return the Content-Security-Policy of a report."""
-        from reports.document import security_policy  # noqa: PLC0415
+        from reports.pages.document import security_policy  # noqa: PLC0415
 
         return security_policy("embedded")
 
@@ -97,7 +97,7 @@ class Reporting:
             UnknownNameError: no such run.
         """
         from reports.analysis import analyse  # noqa: PLC0415
-        from reports.confirmation import analyse_confirming  # noqa: PLC0415
+        from reports.comparing.confirmation import analyse_confirming  # noqa: PLC0415
 
         def make() -> Analysis:
             with transaction(engine) as connection:
@@ -115,7 +115,7 @@ class Reporting:
         Raises:
             UnknownNameError: no such run.
         """
-        from reports.book import run_book  # noqa: PLC0415
+        from reports.pages.book import run_book  # noqa: PLC0415
 
         key, beside = change_key(engine, run_id), published_beside(engine)
         book = self.other_book(

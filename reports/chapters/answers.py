@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from meshgauge.run import RunRecord
 from reports.chapters.asking import listed
-from reports.comparison import Comparison
-from reports.verdict import Word
+from reports.comparing.comparison import Comparison
+from reports.comparing.verdict import Word
 from reports.wording import difference
 
 ORDER: Sequence[Word] = ("slower", "more", "faster", "less", "equivalent", "inconclusive", "invalid")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reports.analysis import Analysis, Answer
-from reports.chapter import Chapter, Heading, Part, Picture, Text
 from reports.chapters.answers import counted
 from reports.chapters.asking import MOST_FIGURES, answer_to, by_pair, in_scope, of_metric, scopes_of
 from reports.chapters.grids import MOST_RESULTS, result_grids
 from reports.figures.forest import forest_plot
 from reports.figures.gallery import file_stem
+from reports.pages.chapter import Chapter, Heading, Part, Picture, Text
 from reports.wording import arm_sentence
 
 SLUG = "application-versions"

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from meshgauge.matrix import Cell
 from meshgauge.run import RunRecord
 from reports.analysis import Analysis, Answer
-from reports.comparison import Comparison
-from reports.questions import Question, QuestionKey, Scope, scope_of
+from reports.comparing.comparison import Comparison
+from reports.comparing.questions import Question, QuestionKey, Scope, scope_of
 
 # Figures and pairs of one chapter: with more, a run of 1000 cells would take minutes to draw and nobody would look.
 MOST_FIGURES = 6

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reports.analysis import Analysis
-from reports.chapter import Chapter, Text
 from reports.chapters.answers import state_of
 from reports.chapters.applications import applications_chapter
 from reports.chapters.configuration import configuration_chapter
@@ -19,6 +18,7 @@ from reports.chapters.releases import releases_chapter
 from reports.chapters.shifts import shifts_chapter
 from reports.chapters.steadiness import steadiness_chapter
 from reports.chapters.thresholds import thresholds_chapter
+from reports.pages.chapter import Chapter, Text
 
 _STATELESS = frozenset({"configuration", "provenance"})  # true of a run however it ended
 _JUDGED = frozenset({"mesh-against-mesh", "releases", "application-versions", "interoperability"})  # hold verdicts

@@ -9,10 +9,10 @@ from meshgauge.matrix import is_baseline
 from meshgauge.plan import Profile
 from meshgauge.run import RunRecord
 from reports.analysis import Analysis
-from reports.chapter import Cell, Chapter, Grid, Heading, Part, Text
 from reports.chapters.answers import word_of
 from reports.chapters.asking import listed
-from reports.comparison import Comparison
+from reports.comparing.comparison import Comparison
+from reports.pages.chapter import Cell, Chapter, Grid, Heading, Part, Text
 from reports.wording import NBSP
 
 SLUG = "configuration"

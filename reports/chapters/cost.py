@@ -6,18 +6,18 @@ from collections.abc import Iterator, Sequence
 
 from meshgauge.matrix import is_baseline
 from reports.analysis import Analysis
-from reports.chapter import Cell, Chapter, Grid, Heading, Part, Picture, Text
 from reports.chapters.asking import answer_to, by_pair, cells_by_scope, scopes_of
-from reports.costs import Mean, MemoryStack, host_cpu, memory_stack
+from reports.comparing.questions import Scope, arm_name
 from reports.figures.canvas import arm_styles
 from reports.figures.cost import cost_figure
 from reports.figures.gallery import file_stem
 from reports.figures.memory import memory_figure, total_text
 from reports.figures.overhead import MOST_ARMS, Overhead, overhead_figure
-from reports.levels import CostStack, cost_stack
-from reports.metrics import is_data_plane
-from reports.questions import Scope, arm_name
-from reports.readings import Readings
+from reports.pages.chapter import Cell, Chapter, Grid, Heading, Part, Picture, Text
+from reports.readings.costs import Mean, MemoryStack, host_cpu, memory_stack
+from reports.readings.levels import CostStack, cost_stack
+from reports.readings.metrics import is_data_plane
+from reports.readings.trials import Readings
 from reports.wording import ABSENT, NBSP, decimals_for, level
 
 SLUG = "cost"

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 
 from meshgauge.run import RunRecord
 from reports.analysis import Analysis
-from reports.chapter import Cell, Chapter, Grid, Part, Picture, Text
 from reports.chapters.asking import listed
 from reports.chapters.grids import texts
+from reports.comparing.questions import arm_name, scope_of
 from reports.figures.canvas import arm_styles
 from reports.figures.diary import diary_figure, why_invalid
-from reports.metrics import METRIC_OF
-from reports.questions import arm_name, scope_of
-from reports.readings import MeasuredTrial
+from reports.pages.chapter import Cell, Chapter, Grid, Part, Picture, Text
+from reports.readings.metrics import METRIC_OF
+from reports.readings.trials import MeasuredTrial
 from reports.wording import level
 
 SHOWN = ("p50", "p99", "achieved_rps", "errors", "cpu_data_plane", "cpu")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reports.chapter import Cell, Grid
-from reports.comparison import Comparison
-from reports.csv_text import to_csv
+from reports.comparing.comparison import Comparison
 from reports.figures.canvas import Row
+from reports.pages.chapter import Cell, Grid
+from reports.pages.csv_text import to_csv
 from reports.wording import (
     ABSENT,
     added,

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from reports.analysis import Analysis
-from reports.chapter import Cell, Chapter, Grid, Heading, Part, Picture, Text
 from reports.chapters.answers import counted, word_of
 from reports.chapters.asking import MOST_FIGURES, listed, scopes_of
 from reports.chapters.grids import result_grids
 from reports.figures.gallery import file_stem
 from reports.figures.matrix import field_intervals, field_lines, interoperability_figure
-from reports.interoperability import Combination, InteroperabilityMatrix, matrices_of
+from reports.pages.chapter import Cell, Chapter, Grid, Heading, Part, Picture, Text
+from reports.readings.interoperability import Combination, InteroperabilityMatrix, matrices_of
 
 SLUG = "interoperability"
 _TONES = {"works": "good", "does not come up": "bad", "check failed": "bad"}

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from meshgauge.matrix import Cell, is_baseline
-from reports.questions import Scope, scope_of, version_key
+from reports.comparing.questions import Scope, scope_of, version_key
 
 
 @dataclass(frozen=True, slots=True)

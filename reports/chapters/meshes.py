@@ -8,18 +8,18 @@ from dataclasses import dataclass
 
 from meshgauge.matrix import Cell as RunCell
 from reports.analysis import Analysis, Answer
-from reports.chapter import Cell, Chapter, Grid, Heading, Part, Picture, Text
 from reports.chapters.answers import common_refusal, word_of
 from reports.chapters.asking import MOST_FIGURES, MOST_PAIRS, asked, by_pair, listed, of_metric, scopes_of
 from reports.chapters.grids import MOST_RESULTS, result_csv, result_grids
 from reports.chapters.ladders import ladders
 from reports.chapters.ranking import Standing, standings
-from reports.comparison import Comparison
+from reports.comparing.comparison import Comparison
+from reports.comparing.questions import Pair, Question, Scope
 from reports.figures.forest import forest_plot
 from reports.figures.gallery import file_stem
-from reports.metrics import METRIC_OF
-from reports.questions import Pair, Question, Scope
-from reports.readings import Readings, block_level, mean_level
+from reports.pages.chapter import Cell, Chapter, Grid, Heading, Part, Picture, Text
+from reports.readings.metrics import METRIC_OF
+from reports.readings.trials import Readings, block_level, mean_level
 from reports.wording import NBSP, difference, level, on_scale, percent_of_ln, signed
 
 SLUG = "mesh-against-mesh"

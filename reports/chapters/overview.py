@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from reports.analysis import Analysis
-from reports.chapter import Cell, Chapter, Grid, Listing, Part, Text
 from reports.chapters.answers import state_of
 from reports.chapters.results import main_headlines, scope_slug, scopes_of
+from reports.comparing.questions import Scope
 from reports.headlines import Headline, overall
-from reports.questions import Scope
+from reports.pages.chapter import Cell, Chapter, Grid, Listing, Part, Text
 
 SLUG = "index"
 

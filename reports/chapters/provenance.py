@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 
 from meshgauge.run import RunRecord
 from reports.analysis import Analysis
-from reports.chapter import Chapter, Grid, Heading, Part, Text
 from reports.chapters.asking import listed
 from reports.chapters.grids import texts
+from reports.comparing.questions import without_control
+from reports.pages.chapter import Chapter, Grid, Heading, Part, Text
 from reports.provenance import changed_environments, flattened, host_facts
-from reports.questions import without_control
 
 COLUMNS = ("fact", "value")
 MOST_ENVIRONMENTS = 60  # their facts repeat from scope to scope; all are in the run's JSON

@@ -12,15 +12,15 @@ from scipy import stats
 from meshgauge.matrix import Cell as MatrixCell
 from meshgauge.plan import Load
 from reports.analysis import Analysis
-from reports.chapter import Cell, Chapter, Grid, Heading, Listing, Part, Picture, Text
 from reports.chapters.asking import cells_by_scope
+from reports.comparing.questions import arm_name
 from reports.exchange.published import LABEL, PublishedPoint, PublishedSeries
 from reports.figures.canvas import arm_styles
 from reports.figures.gallery import file_stem
 from reports.figures.published import PANELS, OwnArm, OwnLevel, TheirArm, published_figure
-from reports.metrics import METRIC_OF
-from reports.questions import arm_name
-from reports.readings import Readings, block_level
+from reports.pages.chapter import Cell, Chapter, Grid, Heading, Listing, Part, Picture, Text
+from reports.readings.metrics import METRIC_OF
+from reports.readings.trials import Readings, block_level
 from reports.wording import ABSENT, level
 
 SLUG = "published"

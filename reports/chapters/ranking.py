@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from meshgauge.matrix import Cell
 from reports.chapters.answers import word_of
-from reports.comparison import Comparison
+from reports.comparing.comparison import Comparison
 
 _WORSE = frozenset({"slower", "more"})
 _BETTER = frozenset({"faster", "less"})

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reports.analysis import Analysis
-from reports.chapter import Cell, Chapter, Grid, Heading, Part, Picture, Text
 from reports.chapters.asking import MOST_FIGURES, listed
 from reports.figures.canvas import arm_styles
 from reports.figures.rate_latency import MOST_ARMS, rate_latency_figure
-from reports.rate_curves import (
+from reports.pages.chapter import Cell, Chapter, Grid, Heading, Part, Picture, Text
+from reports.readings.rate_curves import (
     LEAST_ANSWERED_RATIO,
     MOST_ERRORS_PERCENT,
     Level,

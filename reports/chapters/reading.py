@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 
 from reports.analysis import Analysis
-from reports.chapter import Cell, Chapter, Grid, Heading, Listing, Text
+from reports.comparing.verdict import FLAG_MEANINGS
 from reports.gates import THRESHOLDS
-from reports.verdict import FLAG_MEANINGS
+from reports.pages.chapter import Cell, Chapter, Grid, Heading, Listing, Text
 
 TABLE_TITLES: Mapping[str, str] = {
     "comparisons": "every comparison with effect, interval, p, n and verdict",

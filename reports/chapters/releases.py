@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from reports.analysis import Analysis, Answer
-from reports.chapter import Chapter, Heading, Part, Picture, Text
 from reports.chapters.answers import counted
 from reports.chapters.asking import MOST_FIGURES, MOST_PAIRS, answer_to, asked, by_pair, of_metric, scopes_of
 from reports.chapters.grids import MOST_RESULTS, result_csv, result_grids
 from reports.chapters.ladders import Ladder, ladders, release_name
-from reports.comparison import Comparison
+from reports.comparing.comparison import Comparison
+from reports.comparing.questions import Pair, Question
 from reports.figures.gallery import file_stem
 from reports.figures.ladder import Step, ladder_figure
-from reports.questions import Pair, Question
+from reports.pages.chapter import Chapter, Heading, Part, Picture, Text
 from reports.wording import arm_sentence
 
 SLUG = "releases"

@@ -9,14 +9,14 @@ from meshgauge.matrix import Cell as MatrixCell
 from meshgauge.run import RunRecord
 from meshgauge.trial import CLOCKS
 from reports.analysis import Analysis, Answer
-from reports.chapter import Cell, Chapter, Grid, Heading, Listing, Part, Picture, Text
 from reports.chapters.answers import state_of
 from reports.chapters.grids import result_grids
-from reports.comparison import Comparison
+from reports.comparing.comparison import Comparison
+from reports.comparing.questions import Pair, Scope, arm_name, scope_of
 from reports.figures.gallery import Gallery
 from reports.headlines import Headline, headlines
-from reports.questions import Pair, Scope, arm_name, scope_of
-from reports.readings import Readings
+from reports.pages.chapter import Cell, Chapter, Grid, Heading, Listing, Part, Picture, Text
+from reports.readings.trials import Readings
 from reports.wording import ABSENT, level, on_scale
 
 CLOCK_COLUMNS = ("Arm", *(f"{clock} {name}, ms" for clock in CLOCKS for name in ("p50", "p99")), "trials")

@@ -7,15 +7,15 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from reports.analysis import Analysis, Answer
-from reports.chapter import Cell, Chapter, Grid, Part, Picture, Text
 from reports.chapters.answers import common_refusal, word_of
 from reports.chapters.asking import MOST_FIGURES, answer_to, listed, of_metric, scopes_of
-from reports.comparison import Comparison
+from reports.comparing.comparison import Comparison
+from reports.comparing.questions import arm_name
 from reports.figures.canvas import Row, arm_styles
 from reports.figures.gallery import file_stem
 from reports.figures.shift import rows_of, shift_figure
-from reports.questions import arm_name
-from reports.shifts import FEWEST_BLOCKS, Shift, shift_of
+from reports.pages.chapter import Cell, Chapter, Grid, Part, Picture, Text
+from reports.readings.shifts import FEWEST_BLOCKS, Shift, shift_of
 from reports.wording import ABSENT, NBSP, level, level_name, percent_of_ln, signed
 
 SLUG = "which-requests"

@@ -8,17 +8,17 @@ from collections.abc import Iterator, Sequence
 
 from meshgauge.matrix import Cell as RunCell
 from reports.analysis import Analysis, Answer
-from reports.chapter import Cell, Chapter, Grid, Heading, Part, Picture, Text
 from reports.chapters.asking import MOST_FIGURES, answer_to, cells_by_scope, listed, of_metric, scopes_of
 from reports.chapters.grids import result_grids
-from reports.comparison import Comparison
+from reports.comparing.comparison import Comparison
+from reports.comparing.questions import Scope, arm_name, scope_of
 from reports.figures.blockwise import MOST_ARMS, BlockLines, blockwise_figure
 from reports.figures.canvas import arm_styles
 from reports.figures.gallery import file_stem
 from reports.figures.twins import excludes_zero, twins_figure
-from reports.metrics import METRIC_OF
-from reports.questions import Scope, arm_name, scope_of
-from reports.readings import Readings, block_level
+from reports.pages.chapter import Cell, Chapter, Grid, Heading, Part, Picture, Text
+from reports.readings.metrics import METRIC_OF
+from reports.readings.trials import Readings, block_level
 from reports.wording import ABSENT, NBSP, percent_of_ln
 
 SLUG = "steadiness"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from meshgauge.errors import InvalidPlanError
 from reports.analysis import Analysis
-from reports.chapter import Cell, Chapter, Grid, Part, Text
+from reports.pages.chapter import Cell, Chapter, Grid, Part, Text
 from reports.thresholds.holding import hold
 from reports.thresholds.outcome import Check, Outcome
 from reports.wording import ABSENT, decimals_for, level, signed

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from meshgauge.trend import Point, SeriesName, Step, StepState, Trend
-from reports.chapter import Cell, Chapter, Grid, Heading, Part, Picture, Text
 from reports.chapters.grids import texts
 from reports.figures.trend import Line, interval_of, trend_figure
-from reports.metrics import METRIC_OF
-from reports.nights import primary_metrics
-from reports.step_findings import STATE_WORDS, shown, step_sentence
-from reports.trends import StepDetector, against_pinned, environment_changes, smallest_visible
+from reports.nightly.nights import primary_metrics
+from reports.nightly.step_findings import STATE_WORDS, shown, step_sentence
+from reports.nightly.trends import StepDetector, against_pinned, environment_changes, smallest_visible
+from reports.pages.chapter import Cell, Chapter, Grid, Heading, Part, Picture, Text
+from reports.readings.metrics import METRIC_OF
 from reports.wording import ABSENT, level
 
 _TONES: dict[StepState, str] = {"suspected": "warning", "confirmed": "bad", "not_reproduced": "", "acknowledged": ""}

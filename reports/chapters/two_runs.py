@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from reports.across import Across, AcrossResult
-from reports.across_words import CAVEAT, answer_of, blocks_of, remark_on, run_name
-from reports.chapter import Cell, Chapter, Grid, Heading, Part, Picture, Text
 from reports.chapters.grids import texts
+from reports.comparing.across import Across, AcrossResult
+from reports.comparing.across_words import CAVEAT, answer_of, blocks_of, remark_on, run_name
+from reports.comparing.questions import Scope
 from reports.figures.forest import forest_of
-from reports.questions import Scope
+from reports.pages.chapter import Cell, Chapter, Grid, Heading, Part, Picture, Text
 from reports.wording import ABSENT, difference, interval, level, level_name, verdict_text
 
 MOST_FIGURES = 6

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from meshgauge.errors import UnknownNameError
 from reports.analysis import Analysis
-from reports.csv_text import to_csv
 from reports.exchange.hdr_log import hdr_log
 from reports.exchange.meshmark import meshmark_document
 from reports.exchange.parquet import parquet_table
 from reports.exchange.run_document import run_json
 from reports.exchange.smp_results import smp_document
+from reports.pages.csv_text import to_csv
 from reports.tables import TABLES
 
 DEFAULT_TABLE = "trials"

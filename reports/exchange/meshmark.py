@@ -18,9 +18,9 @@ from typing import Any
 
 from meshgauge.matrix import Cell
 from reports.analysis import Analysis
-from reports.metrics import component_cores
 from reports.provenance import cores_of, host_facts
-from reports.readings import MeasuredTrial
+from reports.readings.metrics import component_cores
+from reports.readings.trials import MeasuredTrial
 
 VERSION = 1
 CLASS = "compute"

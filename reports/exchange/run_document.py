@@ -17,10 +17,10 @@ from meshgauge.matrix import MeshArm, Skipped
 from meshgauge.run import EnvironmentRecord
 from meshgauge.trial import ComponentUsage, GateResult, LoadResult, TrialRecord, WorkerHealth
 from reports.analysis import Analysis
+from reports.comparing.remarks import Remark
 from reports.headlines import headlines
-from reports.metrics import METRICS
-from reports.readings import MeasuredTrial
-from reports.remarks import Remark
+from reports.readings.metrics import METRICS
+from reports.readings.trials import MeasuredTrial
 from reports.summary import ResultRow, result_rows
 
 VERSION: Literal[1] = 1  # raised when a field changes its meaning, unit or name; added fields leave it as it is

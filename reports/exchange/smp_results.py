@@ -12,13 +12,13 @@ from meshgauge.histogram import TAIL_REQUESTS, Histogram
 from meshgauge.matrix import Cell, MeshArm, is_baseline
 from meshgauge.trial import LoadResult
 from reports.analysis import Analysis
+from reports.comparing.questions import Scope, scope_of
 from reports.exchange import smp_messages as smp
 from reports.exchange.smp_messages import BYTES_PER_MB
-from reports.metrics import VERDICT_CLOCK, VERDICT_OUTCOME, component_cores, error_percent, is_data_plane
 from reports.provenance import cores_of, host_facts
-from reports.quantiles import NS_PER_MS
-from reports.questions import Scope, scope_of
-from reports.readings import MeasuredTrial
+from reports.readings.metrics import VERDICT_CLOCK, VERDICT_OUTCOME, component_cores, error_percent, is_data_plane
+from reports.readings.quantiles import NS_PER_MS
+from reports.readings.trials import MeasuredTrial
 
 VERSION = 1
 NOTES = (

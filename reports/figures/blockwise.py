@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from reports.comparing.questions import Scope
 from reports.figures.canvas import (
     CONTROL,
     FAINT,
@@ -26,7 +27,6 @@ from reports.figures.canvas import (
     put_title,
 )
 from reports.figures.names import label
-from reports.questions import Scope
 
 TITLE = "Does every block tell the same story?"
 COLUMNS = 3

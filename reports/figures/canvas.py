@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from meshgauge.matrix import Cell, is_baseline
 from meshgauge.run import RunRecord
-from reports.questions import arm_name
+from reports.comparing.questions import arm_name
 
 Row = Mapping[str, str | int | float | None]
 

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from reports.comparing.questions import Scope, arm_name
 from reports.figures.canvas import (
     FAINT,
     GRID,
@@ -22,8 +23,7 @@ from reports.figures.canvas import (
     put_title,
     shortened,
 )
-from reports.levels import CostStack
-from reports.questions import Scope, arm_name
+from reports.readings.levels import CostStack
 from reports.wording import decimals_for, level
 
 TITLE = "What does it cost in CPU?"

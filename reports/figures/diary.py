@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from meshgauge.run import RunRecord
+from reports.comparing.questions import arm_name, scope_of
 from reports.figures.canvas import (
     FAINT,
     GRID,
@@ -29,9 +30,8 @@ from reports.figures.canvas import (
     put_title,
     shortened,
 )
-from reports.metrics import METRIC_OF
-from reports.questions import arm_name, scope_of
-from reports.readings import MeasuredTrial, Readings
+from reports.readings.metrics import METRIC_OF
+from reports.readings.trials import MeasuredTrial, Readings
 
 TITLE = "Run diary: every trial in the order it was made"
 PLOT_HEIGHT_IN = 3.0

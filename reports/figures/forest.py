@@ -11,6 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports.analysis import Answer
+from reports.comparing.questions import Scope
+from reports.comparing.result import Result
+from reports.comparing.statistics import ALPHA, Interval
+from reports.comparing.verdict import margin_on_scale
 from reports.figures.canvas import (
     FAINT,
     GRID,
@@ -26,10 +30,6 @@ from reports.figures.canvas import (
     put_title,
     shortened,
 )
-from reports.questions import Scope
-from reports.result import Result
-from reports.statistics import ALPHA, Interval
-from reports.verdict import margin_on_scale
 from reports.wording import (
     NBSP,
     difference,

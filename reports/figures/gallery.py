@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reports.analysis import Analysis
+from reports.comparing.questions import QuestionKey, Scope, scope_of
 from reports.figures.canvas import FigurePage, arm_styles
 from reports.figures.cost import cost_figure
 from reports.figures.diary import diary_figure
 from reports.figures.forest import forest_plot
 from reports.figures.percentiles import percentile_figure
-from reports.levels import cost_stack, percentile_curve
-from reports.questions import QuestionKey, Scope, scope_of
+from reports.readings.levels import cost_stack, percentile_curve
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from reports.comparison import Comparison
+from reports.comparing.comparison import Comparison
+from reports.comparing.statistics import ALPHA
 from reports.figures.canvas import (
     FAINT,
     GRID,
@@ -26,7 +27,6 @@ from reports.figures.canvas import (
     put_title,
     shortened,
 )
-from reports.statistics import ALPHA
 from reports.wording import level_name, percent_of_ln, signed
 
 PANEL_IN = 1.55

@@ -12,7 +12,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from reports.comparison import Comparison
+from reports.comparing.comparison import Comparison
 from reports.figures.canvas import (
     FAINT,
     HEAD_IN,
@@ -26,7 +26,7 @@ from reports.figures.canvas import (
     shortened,
 )
 from reports.figures.names import fitted
-from reports.interoperability import Combination, InteroperabilityMatrix
+from reports.readings.interoperability import Combination, InteroperabilityMatrix
 from reports.wording import difference, difference_bounds, interval, verdict_text
 
 TITLE = "Which meshes work together, and at what price?"

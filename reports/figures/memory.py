@@ -8,7 +8,7 @@ from functools import partial
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from reports.costs import MemoryStack
+from reports.comparing.questions import Scope, arm_name
 from reports.figures.canvas import (
     FAINT,
     GRID,
@@ -23,7 +23,7 @@ from reports.figures.canvas import (
 )
 from reports.figures.cost import COMPONENTS, LABEL_IN, ROW_IN, TEXT_IN
 from reports.figures.names import fitted
-from reports.questions import Scope, arm_name
+from reports.readings.costs import MemoryStack
 from reports.wording import decimals_for
 
 TITLE = "How much memory does it hold?"

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from reports.comparison import Comparison
+from reports.comparing.comparison import Comparison
+from reports.comparing.questions import Scope
 from reports.figures.canvas import (
     FAINT,
     GRID,
@@ -27,7 +28,6 @@ from reports.figures.canvas import (
     put_title,
 )
 from reports.figures.names import label
-from reports.questions import Scope
 from reports.wording import difference, difference_bounds, interval, level_name, signed
 
 TITLE = "What does it add in latency, and what in CPU?"

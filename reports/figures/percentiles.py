@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from reports.comparing.questions import Scope, arm_name
 from reports.figures.canvas import (
     FAINT,
     GRID,
@@ -25,8 +26,7 @@ from reports.figures.canvas import (
     put_title,
     shortened,
 )
-from reports.levels import PercentileCurve
-from reports.questions import Scope, arm_name
+from reports.readings.levels import PercentileCurve
 from reports.wording import level
 
 NAMED = {0.5: "p50", 0.9: "p90", 0.99: "p99", 0.999: "p99.9", 0.9999: "p99.99", 0.99999: "p99.999"}

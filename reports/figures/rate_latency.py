@@ -26,7 +26,7 @@ from reports.figures.canvas import (
     put_title,
 )
 from reports.figures.names import label
-from reports.rate_curves import RateCurve, RateFamily, RatePoint
+from reports.readings.rate_curves import RateCurve, RateFamily, RatePoint
 from reports.wording import level
 
 TITLE = "How does latency grow with the rate?"

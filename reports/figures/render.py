@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reports.code_key import code_key
 from reports.figures.canvas import FigurePage
-from reports.files import write_whole
+from reports.pages.code_key import code_key
+from reports.pages.files import write_whole
 
 # A process takes some 1.5 s of CPU to start (NumPy, SciPy, Matplotlib), as long as half a dozen figures.
 FEWEST_A_PROCESS = 8

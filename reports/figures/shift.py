@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
+from reports.comparing.questions import arm_name
 from reports.figures.canvas import (
     CONTROL,
     FAINT,
@@ -26,8 +27,7 @@ from reports.figures.canvas import (
     put_title,
 )
 from reports.figures.names import fitted, label
-from reports.questions import arm_name
-from reports.shifts import Shift
+from reports.readings.shifts import Shift
 from reports.wording import level_name, percent_of_ln, signed
 
 TITLE = "Which requests get slower?"

@@ -31,9 +31,9 @@ from reports.figures.canvas import (
     put_title,
     shortened,
 )
-from reports.metrics import Metric
-from reports.step_findings import STATE_WORDS, shown
-from reports.trends import Change, environment_changes, version_changes
+from reports.nightly.step_findings import STATE_WORDS, shown
+from reports.nightly.trends import Change, environment_changes, version_changes
+from reports.readings.metrics import Metric
 from reports.wording import difference_unit, percent_of_ln, signed
 
 PLOT_HEIGHT_IN = 2.7

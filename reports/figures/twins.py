@@ -8,7 +8,7 @@ from functools import partial
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from reports.comparison import Comparison
+from reports.comparing.comparison import Comparison
 from reports.figures.canvas import (
     FAINT,
     GRID,

@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 from meshgauge.matrix import MeshArm, is_baseline
 from meshgauge.run import RunRecord
 from reports.analysis import Analysis
-from reports.confirmation import FULL_SCREEN_BLOCKS, SHORT_SCREEN_P, assert_fresh, same_cell
-from reports.questions import Pair
-from reports.statistics import ALPHA, adjusted_p
+from reports.comparing.confirmation import FULL_SCREEN_BLOCKS, SHORT_SCREEN_P, assert_fresh, same_cell
+from reports.comparing.questions import Pair
+from reports.comparing.statistics import ALPHA, adjusted_p
+from reports.comparing.verdict import FEWEST_VALID_BLOCKS
 from reports.thresholds import words
 from reports.thresholds.levels import blocks_to_decide, judge_level, level_of
 from reports.thresholds.outcome import Check, Confirmation, Outcome, Status
 from reports.thresholds.selection import Held, bound_of, held_in, name_of
 from reports.thresholds.worsenings import Worsening, judged_in, worsening_of
-from reports.verdict import FEWEST_VALID_BLOCKS
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from meshgauge.matrix import Cell
 from reports.analysis import Analysis
-from reports.metrics import Metric
-from reports.readings import Losses, Readings, block_level
-from reports.statistics import Effect, Interval, blocks_needed, trimmed_effect
+from reports.comparing.statistics import Effect, Interval, blocks_needed, trimmed_effect
+from reports.comparing.verdict import too_few_blocks
+from reports.readings.metrics import Metric
+from reports.readings.trials import Losses, Readings, block_level
 from reports.thresholds.outcome import Bound, Status
-from reports.verdict import too_few_blocks
 
 _ENDED = ("measured", "invalid", "failed")
 
@@ -56,7 +56,7 @@ def level_of(cell: Cell, metric: Metric, analysis: Analysis) -> Level:
 
     The same trimmed mean and t as for differences, on one side's block levels.
 
-    Source: Yuen 1974, as ``reports.statistics.trimmed_effect``; blocks as the unit of evidence, measurement.md 3.
+    Source: Yuen 1974, as ``trimmed_effect``; blocks as the unit of evidence, measurement.md 3.
     """
     plan, readings = analysis.run.plan, analysis.readings
     values, losses = [], Losses()

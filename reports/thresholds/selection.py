@@ -10,8 +10,8 @@ from meshgauge.errors import InvalidPlanError, Problem
 from meshgauge.matrix import Cell, is_baseline
 from meshgauge.plan import Rule, Threshold
 from meshgauge.run import RunRecord
-from reports.metrics import METRIC_OF, Metric
-from reports.questions import Pair, questions_of, same_thing
+from reports.comparing.questions import Pair, questions_of, same_thing
+from reports.readings.metrics import METRIC_OF, Metric
 from reports.thresholds.outcome import Bound
 
 HOW_TO_WRITE = (

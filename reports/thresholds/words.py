@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from reports.metrics import Metric
-from reports.statistics import Interval
+from reports.comparing.statistics import Interval
+from reports.readings.metrics import Metric
 from reports.thresholds.levels import Level
 from reports.thresholds.outcome import Bound, Check, Confirmation, Status
 from reports.thresholds.worsenings import Worsening

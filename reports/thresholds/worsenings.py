@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from scipy import special
 
 from reports.analysis import Analysis
-from reports.comparison import Comparison, observe, refusal
-from reports.metrics import Metric
-from reports.questions import Pair
-from reports.statistics import LN_SD_FLOOR, Effect, Interval, blocks_needed
+from reports.comparing.comparison import Comparison, observe, refusal
+from reports.comparing.questions import Pair
+from reports.comparing.statistics import LN_SD_FLOOR, Effect, Interval, blocks_needed
+from reports.readings.metrics import Metric
 from reports.thresholds.selection import Held
 from reports.wording import lost
 

@@ -39,12 +39,12 @@ from meshgauge.store.database import connect, migrate, transaction
 from meshgauge.store.results import load_summary
 from meshgauge.trial import CLOCKS, LoadResult, TrialRecord
 from reports.analysis import Analysis, analyse
-from reports.book import run_book
-from reports.code_key import code_key
 from reports.figures.canvas import FigurePage
 from reports.figures.render import render_figures
-from reports.files import write_whole
-from reports.site import RunLine, RunSource, index_files, write_book, write_site
+from reports.pages.book import run_book
+from reports.pages.code_key import code_key
+from reports.pages.files import write_whole
+from reports.pages.site import RunLine, RunSource, index_files, write_book, write_site
 
 Result = TypeVar("Result")
 ARMS = 9  # under two profiles each, beside the baseline

@@ -27,11 +27,11 @@ from meshgauge.run import RunRecord
 from meshgauge.store.database import transaction
 from meshgauge.trial import TrialRecord
 from reports.analysis import Analysis, analyse
-from reports.book import book_of
-from reports.chapter import Cell, Chapter, Grid, Heading, Text
 from reports.chapters.two_runs import two_runs_chapter
-from reports.code_key import code_key
-from reports.site import BookSource, RunLine, RunSource, write_site
+from reports.pages.book import book_of
+from reports.pages.chapter import Cell, Chapter, Grid, Heading, Text
+from reports.pages.code_key import code_key
+from reports.pages.site import BookSource, RunLine, RunSource, write_site
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -189,7 +189,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return RunSource(RunLine(run.run_id, run.plan.name, run.state, "2026-07-01 22:00"), "1", lambda: run)
 
     def comparison() -> Any:
-        from reports.across import compare_runs  # noqa: PLC0415
+        from reports.comparing.across import compare_runs  # noqa: PLC0415
 
         return book_of("compare/a--b", [two_runs_chapter(compare_runs(analyse(made[0]), analyse(made[1])))])
 

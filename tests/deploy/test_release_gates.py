@@ -14,7 +14,7 @@ from coordinator.api import gate as api
 from coordinator.cli import app
 from coordinator.commands import failures
 from meshgauge.plan import MetricName, Plan
-from reports.metrics import METRIC_OF
+from reports.readings.metrics import METRIC_OF
 from reports.thresholds.selection import bound_of
 
 DOCUMENT = (Path(__file__).parents[2] / "deploy" / "release-gates.md").read_text()

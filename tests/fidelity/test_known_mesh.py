@@ -10,7 +10,7 @@ import pytest
 
 from meshgauge.run import RunRecord
 from reports.analysis import analyse
-from reports.comparison import Comparison
+from reports.comparing.comparison import Comparison
 
 PROGRAM = Path(__file__).parent / "delay_mesh" / "delay_proxy.py"
 EXTRA_MS = {"delay-plus-0-again": 0.0, "delay-plus-5": 0.1, "delay-plus-20": 0.4}  # of 2 ms

@@ -8,9 +8,9 @@ import pytest
 
 from meshgauge.run import RunRecord
 from reports.analysis import analyse
-from reports.chapter import Chapter, Grid, Heading, Listing, Picture, Text
 from reports.chapters.book import chapters_of
 from reports.figures.canvas import FigurePage
+from reports.pages.chapter import Chapter, Grid, Heading, Listing, Picture, Text
 
 
 class Book:

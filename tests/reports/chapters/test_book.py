@@ -13,7 +13,7 @@ import pytest
 from meshgauge.matrix import Hop, MeshArm
 from meshgauge.run import RunRecord
 from meshgauge.trial import GateResult, TrialRecord
-from reports.chapter import Chapter, Grid, Heading, Picture
+from reports.pages.chapter import Chapter, Grid, Heading, Picture
 
 MakeRun = Callable[..., RunRecord]
 MakeArm = Callable[..., MeshArm]

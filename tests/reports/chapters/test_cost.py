@@ -14,8 +14,8 @@ from scipy import stats
 from meshgauge.matrix import MeshArm
 from meshgauge.run import RunRecord
 from meshgauge.trial import TrialRecord
-from reports.costs import mean_of, memory_stack
-from reports.readings import Readings
+from reports.readings.costs import mean_of, memory_stack
+from reports.readings.trials import Readings
 
 MakeRun = Callable[..., RunRecord]
 Read = Callable[[RunRecord], Any]

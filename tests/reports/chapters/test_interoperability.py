@@ -12,7 +12,7 @@ from meshgauge.matrix import Hop, MeshArm, Skipped
 from meshgauge.run import RunRecord
 from meshgauge.trial import GateResult, TrialRecord
 from reports.gates import EVERYTHING
-from reports.interoperability import matrices_of
+from reports.readings.interoperability import matrices_of
 
 MakeRun = Callable[..., RunRecord]
 Read = Callable[[RunRecord], Any]

@@ -10,10 +10,10 @@ import pytest
 
 from meshgauge.run import RunRecord
 from reports.analysis import Analysis, analyse
-from reports.chapter import Chapter, Grid, Listing, Picture, Text
 from reports.chapters.published import MOST_ROWS, published_chapter
 from reports.exchange.formats import export
 from reports.exchange.published import LABEL, PublishedSeries, import_series
+from reports.pages.chapter import Chapter, Grid, Listing, Picture, Text
 
 MakeRun = Callable[..., RunRecord]
 PROXIES = ("istio_proxy_fortioclient", "istio_proxy_fortioserver")

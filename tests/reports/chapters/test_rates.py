@@ -11,8 +11,8 @@ import pytest
 from meshgauge.run import RunRecord
 from meshgauge.trial import GateResult, TrialRecord
 from reports.gates import evaluate_gates
-from reports.rate_curves import RateFamily, rate_families
-from reports.readings import Readings
+from reports.readings.rate_curves import RateFamily, rate_families
+from reports.readings.trials import Readings
 
 MakeRun = Callable[..., RunRecord]
 Read = Callable[[RunRecord], Any]

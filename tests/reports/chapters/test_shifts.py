@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from meshgauge.run import RunRecord
-from reports.shifts import half_widths, shift_of
+from reports.readings.shifts import half_widths, shift_of
 
 MakeRun = Callable[..., RunRecord]
 Read = Callable[[RunRecord], Any]

@@ -18,7 +18,7 @@ from meshgauge.run import RunRecord
 from reports.analysis import Analysis, analyse
 from reports.exchange.columns import columns_of
 from reports.exchange.formats import export
-from reports.metrics import METRICS
+from reports.readings.metrics import METRICS
 from reports.tables import TABLES
 
 MakeRun = Callable[..., RunRecord]

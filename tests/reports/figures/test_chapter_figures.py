@@ -16,10 +16,10 @@ from matplotlib.text import Text
 from meshgauge.matrix import Hop, MeshArm
 from meshgauge.run import RunRecord
 from reports.analysis import analyse
-from reports.chapter import Picture
 from reports.chapters.book import chapters_of
 from reports.figures.canvas import FigurePage
 from reports.figures.matrix import _luminance
+from reports.pages.chapter import Picture
 
 MakeRun = Callable[..., RunRecord]
 MakeArm = Callable[..., MeshArm]

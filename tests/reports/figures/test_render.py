@@ -14,12 +14,12 @@ from matplotlib.figure import Figure
 
 from meshgauge.run import RunRecord
 from reports.analysis import analyse
-from reports.book import run_book
 from reports.figures import canvas, render
 from reports.figures.canvas import FigurePage, new_figure
 from reports.figures.gallery import gallery_of
 from reports.figures.render import Rendered, content_mark, render_figures
-from reports.metrics import METRICS
+from reports.pages.book import run_book
+from reports.readings.metrics import METRICS
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from meshgauge.run import RunRecord
 from reports.analysis import analyse
-from reports.chapter import Grid, Text
 from reports.chapters.book import chapters_of
 from reports.chapters.thresholds import thresholds_chapter
+from reports.pages.chapter import Grid, Text
 from reports.thresholds.holding import hold
 
 Runs = Callable[..., RunRecord]

@@ -16,8 +16,8 @@ from meshgauge.matrix import MeshArm
 from meshgauge.run import RunRecord
 from meshgauge.trial import TrialRecord
 from reports.analysis import analyse
-from reports.metrics import METRIC_OF
-from reports.readings import Readings
+from reports.readings.metrics import METRIC_OF
+from reports.readings.trials import Readings
 from reports.thresholds.holding import hold
 from reports.thresholds.outcome import Check, Outcome
 

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from reports.metrics import METRIC_OF
-from reports.statistics import ALPHA, adjusted_p, trimmed_effect
+from reports.comparing.statistics import ALPHA, adjusted_p, trimmed_effect
+from reports.readings.metrics import METRIC_OF
 from reports.thresholds.holding import is_survivor
 from reports.thresholds.worsenings import Worsening
 

@@ -1,0 +1,1 @@
+"""Two sides compared: questions, differences of blocks, verdicts, any two runs, confirmation."""

@@ -1,0 +1,1 @@
+"""A schedule followed over its nights: points, steps, what a confirming run found."""

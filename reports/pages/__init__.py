@@ -1,0 +1,1 @@
+"""Chapters as HTML: single documents, folders of pages, a site of them."""

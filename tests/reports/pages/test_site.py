@@ -51,8 +51,9 @@ def source(run: RunRecord, key: str = "1", loaded: list[str] | None = None) -> R
 
 
 def targets(page: Path) -> list[str]:
-    """Return every address a page names."""
-    return [unquote(found) for found in re.findall(r'(?:href|src)="([^"]+)"', page.read_text())]
+    """Return every address a page names, what it carries itself (its icon) left out."""
+    found = re.findall(r'(?:href|src)="([^"]+)"', page.read_text())
+    return [unquote(address) for address in found if not address.startswith("data:")]
 
 
 def test_every_link_of_every_page_leads_to_a_file_that_is_there(make_run: MakeRun, tmp_path: Path) -> None:

@@ -206,6 +206,6 @@ def test_every_view_says_who_may_call_it(installed: Installation, make_app: Call
         and app.view_functions[rule.endpoint].meshgauge_facts.access == "open"
     }
     assert open_views == {
-        "health.healthz", "health.readyz", "openapi.openapi", "plans.schema",
+        "exchange.schema", "health.healthz", "health.readyz", "openapi.openapi", "plans.schema",
         "pages.login", "pages.log_in", "pages.log_out",
     }  # fmt: skip

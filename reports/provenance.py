@@ -22,6 +22,12 @@ def host_facts(run: RunRecord) -> Mapping[str, Mapping[str, Any]]:
     return hosts
 
 
+def made_by(run: RunRecord) -> str:
+    """Return Meshgauge's version and revision of the run's day, as far as they were noted; empty when not at all."""
+    noted = run.provenance.get("meshgauge") or {}
+    return " ".join(str(noted[name]) for name in ("version", "revision") if noted.get(name))
+
+
 def cores_of(facts: Mapping[str, Any]) -> int | None:
     """Return the cores a host may use; None when it did not say."""
     cores = facts.get("cores_usable", facts.get("cores"))

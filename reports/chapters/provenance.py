@@ -10,7 +10,7 @@ from reports.chapters.asking import listed
 from reports.chapters.grids import texts
 from reports.comparing.questions import without_control
 from reports.pages.chapter import Chapter, Grid, Heading, Part, Text
-from reports.provenance import changed_environments, flattened, host_facts
+from reports.provenance import changed_environments, flattened, host_facts, made_by
 
 COLUMNS = ("fact", "value")
 MOST_ENVIRONMENTS = 60  # their facts repeat from scope to scope; all are in the run's JSON
@@ -26,8 +26,7 @@ def provenance_chapter(analysis: Analysis) -> Chapter:
 def _answer(run: RunRecord) -> str:
     hosts = sorted({environment.host for environment in run.environments} | set(host_facts(run)))
     where = f"on {listed(hosts)}" if hosts else "on no host yet"
-    version = run.provenance.get("meshgauge")
-    made = f"Meshgauge {version}" if version else "Meshgauge (version not recorded)"
+    made = f"Meshgauge {made_by(run) or '(version not recorded)'}"
     changed = changed_environments(run)
     same = (
         f"{len(changed)} environment{'s' if len(changed) > 1 else ''} changed between blocks and got no verdict"

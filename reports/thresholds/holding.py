@@ -12,6 +12,7 @@ from reports.comparing.confirmation import FULL_SCREEN_BLOCKS, SHORT_SCREEN_P, a
 from reports.comparing.questions import Pair
 from reports.comparing.statistics import ALPHA, adjusted_p
 from reports.comparing.verdict import FEWEST_VALID_BLOCKS
+from reports.provenance import made_by
 from reports.thresholds import words
 from reports.thresholds.levels import blocks_to_decide, judge_level, level_of
 from reports.thresholds.outcome import Check, Confirmation, Outcome, Status
@@ -77,7 +78,7 @@ def hold(screen: Analysis, fresh: Analysis | None = None) -> Outcome:
         confirm_blocks=run.plan.confirm_blocks,
         confirming_run_id=None if fresh is None else fresh.run.run_id,
         versions={arm.label: _version(arm) for arm in run.arms},
-        meshgauge=_own_version(run),
+        meshgauge=made_by(run),
         at=(run.started_at or run.created_at).isoformat(),
         duration_s=_duration_s(run),
         remarks=_remarks(screen, fresh),
@@ -241,14 +242,6 @@ def _worsening_check(finding: _Finding, fresh: Analysis | None) -> Check:
 def _version(arm: MeshArm) -> str:
     hops = (f"{hop.role} {hop.adapter} {hop.binary or hop.version}" for hop in arm.hops)
     return ", ".join(hops) or "no mesh"
-
-
-def _own_version(run: RunRecord) -> str:
-    """Return Meshgauge's version and revision of the run's day, as far as it noted them."""
-    noted = run.provenance.get("meshgauge")
-    if not isinstance(noted, Mapping):
-        return str(noted or "")
-    return " ".join(str(noted[name]) for name in ("version", "revision") if noted.get(name))
 
 
 def _duration_s(run: RunRecord) -> float | None:

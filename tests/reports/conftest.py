@@ -173,7 +173,7 @@ class RunFactory:
             environments=_environments(kept, matrix),
             features=_features(matrix),
             provenance={
-                "meshgauge": "0.1.0",
+                "meshgauge": {"version": "0.1.0", "revision": "0123abc"},
                 "revision": "abc1234",
                 "hosts": {"bench-1": {"cores": host_cores, "kernel": "6.8.0", "memory_bytes": 16 * 2**30}},
             },

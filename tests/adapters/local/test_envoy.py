@@ -13,7 +13,7 @@ from adapters.contract import Endpoint
 from adapters.local import envoy, parity
 from adapters.local.authority import Authority
 from adapters.local.proxy import HopOrder
-from meshgauge.errors import EnvironmentUpError, MeasurementError
+from meshgauge.errors import ConfigurationError, MeasurementError
 from meshgauge.matrix import Role
 from meshgauge.plan import BUILT_IN_PROFILES, Profile
 
@@ -140,5 +140,5 @@ def test_a_program_that_is_no_envoy_is_told(tmp_path: Path) -> None:
     program = tmp_path / "envoy"
     program.write_text("#!/bin/sh\necho something else\n")
     program.chmod(0o755)
-    with pytest.raises(EnvironmentUpError, match="something else"):
+    with pytest.raises(ConfigurationError, match="something else"):
         envoy.PROXY.version(program)

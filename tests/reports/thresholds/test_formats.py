@@ -95,7 +95,7 @@ def test_the_properties_name_run_and_versions(mixed: Outcome) -> None:
     assert found["run"] == mixed.run_id
     assert found["version.envoy-1.40.0"] == "client envoy 1.40.0, server envoy 1.40.0"
     assert found["report"] == "http://127.0.0.1/r"
-    assert found["meshgauge"] == "0.1.0"
+    assert found["meshgauge"] == "0.1.0 0123abc"
 
 
 def test_the_version_is_told_as_a_coordinator_notes_it(run_with: Runs) -> None:

@@ -41,7 +41,7 @@ pytest: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m "not slow and not cluster and not bench"
 
 fidelity: $(VENV)/installed-dev ## Long: the instrument measured against known truths
-	$(BIN)/python -m pytest tests/fidelity tests/reports -m "not cluster and not bench"
+	$(BIN)/python -m pytest tests/fidelity tests/reports tests/browser -m "not cluster and not bench"
 
 faults: $(VENV)/installed-dev ## Long: every fault of the failure matrix, and a seeded chaos monkey
 	$(BIN)/python -m pytest tests/faults -m "not cluster and not bench"

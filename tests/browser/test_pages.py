@@ -39,7 +39,6 @@ def test_every_kind_of_page_is_served(served: Any, windows: Windows, problems: P
         f"runs/{second}/pages/results-1.html",
         f"runs/{second}/pages/diary.html",
         f"runs/{fourth}/pages/provenance.html",
-        f"runs/{first}/report",
     ]
     for visit in windows(served.origin):
         for path in paths:
@@ -47,6 +46,15 @@ def test_every_kind_of_page_is_served(served: Any, windows: Windows, problems: P
             assert problems(page) == [], path
             page.close()
         assert [text for text in visit.complaints if "404" not in text] == []  # one of the pages is not there
+
+
+def test_the_single_document_fits_and_asks_for_nothing(served: Any, windows: Windows, misfits: Problems) -> None:
+    # Its chapters are looked at by axe one by one, above: on all of them in one page this axe never ends.
+    for visit in windows(served.origin):
+        page = visit.open(f"{served.origin}runs/{served.run_ids[0]}/report")
+        assert misfits(page) == []
+        page.close()
+        assert visit.complaints == []
 
 
 def test_a_page_is_read_with_the_keyboard_alone(folder: Path, browser: Browser) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,13 @@ from coordinator.embedded.bootstrap import down, up
 from coordinator.embedded.state import State
 from meshgauge.settings import Settings
 from meshgauge.store.database import connect, migrate
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> None:
+    """Let programs of tests hear Ctrl-C, although a shell in the background starts us deaf to it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -36,12 +36,13 @@ def read_points(text: str) -> tuple[PublishedPoint, ...]:
         InvalidRequestError: columns are missing, or a field is no number; names the line.
     """
     reader = csv.DictReader(io.StringIO(text.removeprefix("\ufeff")), skipinitialspace=True)
-    missing = [name for name in _NEEDED if name not in (reader.fieldnames or ())]
-    if missing:
-        raise InvalidRequestError(
-            f"not a benchmark CSV of Istio's: no column {', '.join(missing)}; its header has StartTime, Labels, p50 ..."
-        )
     try:
+        missing = [name for name in _NEEDED if name not in (reader.fieldnames or ())]
+        if missing:
+            raise InvalidRequestError(
+                f"not a benchmark CSV of Istio's: no column {', '.join(missing)}; "
+                "its header has StartTime, Labels, p50 ..."
+            )
         points = tuple(_point(row, line) for line, row in enumerate(reader, start=2))
     except csv.Error as error:
         raise InvalidRequestError(f"line {reader.line_num}: not CSV: {error}") from error

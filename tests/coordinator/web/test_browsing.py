@@ -19,7 +19,7 @@ Submit = Callable[..., dict[str, Any]]
 
 def links(page: str) -> set[str]:
     """Return every address a page names."""
-    return set(re.findall(r'(?:href|src)="([^"#]+)', page))
+    return set(re.findall(r'(?:href|src)="(?!data:)([^"#]+)', page))
 
 
 def test_every_page_of_a_run_is_served_and_leads_to_pages_that_are(client: FlaskClient, submit: Submit) -> None:

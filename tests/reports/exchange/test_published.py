@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from meshgauge.errors import InvalidRequestError
@@ -146,6 +146,7 @@ def test_whatever_stands_in_a_result_is_read_or_refused_with_a_sentence(field: s
 
 
 @given(st.text())
+@example("\r0")
 def test_any_text_is_read_or_refused_with_a_sentence(text: str) -> None:
     for importer in IMPORTERS:
         with pytest.raises(InvalidRequestError):

@@ -102,9 +102,3 @@ def measured_trial() -> Callable[[uuid.UUID], MeasuredTrial]:
         )
 
     return make
-
-
-@pytest.fixture
-def benchmark_ratio() -> Callable[[Callable[[], float], Callable[[], float]], float]:
-    """A function that gives the ratio of two times, each the best of three tries."""
-    return lambda slow, fast: min(slow() for _ in range(3)) / min(fast() for _ in range(3))

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from meshgauge.infrastructures import Infrastructure
 from meshgauge.matrix import EnvironmentKey, MeshArm
-from meshgauge.plan import Infrastructure, Profile
+from meshgauge.plan import Profile
 from meshgauge.trial import UsageSample
 
 # Rows of the report's first table, in this order: what a proxy does to a request (measurement.md 7).
@@ -128,6 +129,16 @@ class Environment(Protocol):
     def lost_components(self) -> Sequence[str]:
         """Return a sentence for each component that died or restarted since ``up``."""
 
+    def start_load_workers(self, trial_id: str, master: str, count: int) -> None:
+        """Start ``count`` load workers of a trial beside what is measured; they join the Locust master at HOST:PORT.
+
+        Called once a trial, after ``up``, and only where ``Infrastructure.brings_load_workers``. They end with their
+        master; what is left of them goes with ``down``.
+
+        Raises:
+            EnvironmentUpError: one of them does not come up.
+        """
+
     def load_generator_joined(self, process_ids: Sequence[int]) -> None:
         """Count these processes (and their children) as component ``load_generator`` and place them."""
 
@@ -170,8 +181,12 @@ class Provider(Protocol):
     def open(self, order: EnvironmentOrder) -> Environment:
         """Return the environment ``order`` describes, not yet up."""
 
-    def sweep(self, site: str, epoch: int) -> Sequence[str]:
+    def sweep(self, place: str, site: str, epoch: int) -> Sequence[str]:
         """End whatever an epoch before ``epoch`` left on ``site``; return a line for each thing removed.
+
+        Args:
+            place: the site's own name, which tells a cluster's provider where to look.
+            site: the name stamped on every process and object (``EnvironmentOrder.site``).
 
         Raises:
             EnvironmentUpError: something could not be removed.

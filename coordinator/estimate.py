@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+from meshgauge.infrastructures import Infrastructure
 from meshgauge.matrix import Turn
-from meshgauge.plan import Infrastructure, Load
+from meshgauge.plan import Load
 from meshgauge.settings import Settings
 
 # Estimates, not promises. Local provider, two cores: bringing an environment up, verifying it and tearing
@@ -32,4 +33,13 @@ def estimate_s(turns: Sequence[Turn], settings: Settings) -> float:
 
 def site_of(settings: Settings, infrastructure: Infrastructure) -> str:
     """Return the site whose lease protects environments on ``infrastructure``."""
-    return settings.site if infrastructure.provider == "local" else infrastructure.name
+    if infrastructure.provider == "local":
+        return settings.site
+    if infrastructure.provider == "kubernetes":  # whatever its sizes are called: meshes are installed cluster-wide
+        return cluster_site(infrastructure.in_cluster.context)
+    return infrastructure.name
+
+
+def cluster_site(context: str | None) -> str:
+    """Return the site of a kubeconfig context; None: the cluster Meshgauge runs in, or the current one."""
+    return "kubernetes" if context is None else f"kubernetes:{context}"

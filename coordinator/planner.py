@@ -12,8 +12,9 @@ from adapters.contract import Provider
 from coordinator.targets import Resolve, allowed_networks, refuse_foreign_targets, resolve_host
 from meshgauge.document import MAX_DEPTH, parse_document, refuse_secrets, validate_plan
 from meshgauge.errors import InvalidPlanError, Problem, UnknownNameError
+from meshgauge.infrastructures import Infrastructure
 from meshgauge.matrix import Matrix, MeshArm, count_cells, expand
-from meshgauge.plan import Infrastructure, Plan, Profile
+from meshgauge.plan import Plan, Profile
 from meshgauge.resolved import Features, ResolvedPlan
 from meshgauge.selectors import resolve_arms
 from meshgauge.settings import Settings
@@ -189,6 +190,7 @@ def _refuse_programs(plan: Plan) -> None:
         InvalidPlanError: lists each place.
     """
     paths = [f"workloads[{at}].commands" for at, workload in enumerate(plan.workloads) if workload.commands]
+    paths += [f"workloads[{at}].deployments" for at, workload in enumerate(plan.workloads) if workload.deployments]
     paths += [f"workloads[{at}].locust_file" for at, workload in enumerate(plan.workloads) if workload.locust_file]
     for at, mesh in enumerate(plan.meshes):
         paths += [f"meshes[{at}].binary"] if mesh.binary else []

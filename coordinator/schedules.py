@@ -21,7 +21,7 @@ from coordinator.plan_check import NO_TWIN
 from coordinator.planner import Planner, installed_planner, read_plan
 from coordinator.submission import Announce
 from meshgauge.errors import InvalidPlanError, MeshgaugeError, Problem
-from meshgauge.plan import NAME_PATTERN
+from meshgauge.fields import NAME_PATTERN
 from meshgauge.resolved import ResolvedPlan
 from meshgauge.settings import Settings
 from meshgauge.store import schedules

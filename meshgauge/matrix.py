@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from meshgauge.errors import InvalidPlanError, Problem
-from meshgauge.plan import BUILT_IN_PROFILES, CommandVersion, Infrastructure, Load, Placement, Plan, Profile, Rule
-from meshgauge.plan import Workload as WorkloadSpec
+from meshgauge.infrastructures import Infrastructure
+from meshgauge.plan import BUILT_IN_PROFILES, Load, Placement, Plan, Profile, Rule
+from meshgauge.workloads import CommandVersion, DeploymentVersion
+from meshgauge.workloads import Workload as WorkloadSpec
 
 Role = Literal["client", "server", "node"]
 ARMS_FOR_DOUBLE_CONTROL = 6  # measurement.md 3: from here on the control runs twice a block
@@ -47,6 +49,7 @@ class Workload:
     label: str
     spec: WorkloadSpec
     command: CommandVersion | None
+    deployment: DeploymentVersion | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +117,21 @@ def is_baseline(mesh: MeshArm) -> bool:
 
 def workload_versions(plan: Plan) -> tuple[Workload, ...]:
     """Return the plan's workloads, one for each version of a user's program."""
-    return tuple(
-        Workload(spec.name if command is None else f"{spec.name}-{command.version}", spec, command)
-        for spec in plan.workloads
-        for command in (spec.commands or (None,))
-    )
+    found: list[Workload] = []
+    for spec in plan.workloads:
+        found += [Workload(spec.name, spec, None)] if spec.app else []
+        found += [Workload(f"{spec.name}-{own.version}", spec, own) for own in spec.commands]
+        found += [Workload(f"{spec.name}-{own.version}", spec, None, own) for own in spec.deployments]
+    return tuple(found)
+
+
+def misplaced(workload: Workload, infrastructure: Infrastructure) -> str | None:
+    """Return why ``workload`` cannot run on ``infrastructure`` whatever the mesh, or None."""
+    if workload.command is not None and infrastructure.provider == "kubernetes":
+        return f"workload {workload.label} is a program of the worker's host; in a cluster, give deployments"
+    if workload.deployment is not None and infrastructure.provider == "local":
+        return f"workload {workload.label} is deployed to a cluster; on this host, give commands"
+    return None
 
 
 def count_cells(plan: Plan, arms: Sequence[MeshArm]) -> int:
@@ -150,6 +163,9 @@ def expand(plan: Plan, arms: Sequence[MeshArm], unsupported: Unsupported) -> Mat
                     skipped.append(Skipped(arm.label, profile.name, infrastructure.name, reason))
                     continue
                 for workload in workloads:
+                    if (reason := misplaced(workload, infrastructure)) is not None:
+                        skipped.append(Skipped(arm.label, profile.name, infrastructure.name, reason))
+                        continue
                     environment = EnvironmentKey(arm, profile, workload, infrastructure)
                     cells.extend(_cells_of(environment, loads, chosen))
     if not cells:

@@ -2,41 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-NAME_PATTERN = r"^[a-z0-9]([a-z0-9._+-]{0,62}[a-z0-9])?$"
+from meshgauge.fields import Name, Strict
+from meshgauge.infrastructures import Infrastructure
+from meshgauge.workloads import Workload
 
 Placement = Literal["pair", "client", "server", "node"]
 Arrival = Literal["poisson", "uniform", "burst", "ramp"]
-Protocol = Literal["http/1.1"]
-Provider = Literal["local", "kubernetes", "external"]
 
 FEWEST_CONFIRMING_BLOCKS = 6
 LOOKS = (6, 10, 15, 20)  # valid blocks at which a sequential run is looked at (reference/statistics.md 3.5)
-
-_HEADER_TEXT = re.compile(r"^[\x20-\x7e\t]*$")
-
-
-def _checked_headers(headers: dict[str, str]) -> dict[str, str]:
-    for name, value in headers.items():
-        if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name) or not _HEADER_TEXT.match(value):
-            raise ValueError(f"header {name!r} is not a valid HTTP header")
-        if name.lower() in {"host", "content-length", "connection", "transfer-encoding"}:
-            raise ValueError(f"header {name!r} is set by the load engine; leave it out")
-    return headers
-
-
-Name = Annotated[str, Field(pattern=NAME_PATTERN, description="lower-case letters, digits and . _ + -")]
-Headers = Annotated[dict[str, str], AfterValidator(_checked_headers)]
-
-
-class Strict(BaseModel):
-    """Base of all plan models: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ProxyChoice(Strict):
@@ -98,6 +76,22 @@ class Profile(Strict):
     idle_connections: int = Field(default=1024, ge=1, le=65_536, description="keep-alive pool to the upstream")
     tls_version: Literal["1.2", "1.3"] = "1.3"
     request_id: bool = Field(default=False, description="let the proxy add a request id header")
+    permissive: bool = Field(default=False, description="mtls: accept plaintext beside mutual TLS")
+    tracing_ratio: float = Field(
+        default=0.0, ge=0, le=1, description="share of requests the proxies report a trace span for"
+    )
+    proxy_cpu_cores: float | None = Field(
+        default=None, gt=0, le=256, description="kubernetes: CPU request and limit of each proxy; None: no limit"
+    )
+    proxy_memory_bytes: int | None = Field(
+        default=None, ge=16 << 20, description="kubernetes: memory request and limit of each proxy; None: no limit"
+    )
+
+    @model_validator(mode="after")
+    def _is_permissive_about_something(self) -> Self:
+        if self.permissive and not self.mtls:
+            raise ValueError("permissive accepts plaintext beside mutual TLS: write mtls: true with it")
+        return self
 
 
 BUILT_IN_PROFILES: dict[str, Profile] = {
@@ -115,81 +109,6 @@ def _built_in_profile(value: Any) -> Any:
             raise ValueError(f"unknown profile {value!r}; known: {known}; or give an object with a name of its own")
         return BUILT_IN_PROFILES[value]
     return value
-
-
-class CommandVersion(Strict):
-    """One version of a user's own program."""
-
-    version: Name
-    command: tuple[str, ...] = Field(
-        min_length=1, description="argv; {port} and {reply_bytes} are filled in; no shell is involved"
-    )
-    env: dict[str, str] = Field(default_factory=dict)
-    working_directory: str | None = None
-
-
-class Workload(Strict):
-    """The application under load and the request sent to it.
-
-    ``fixed-reply`` is our own: constant replies of ``reply_bytes``, echoing nothing. With ``commands`` the
-    application is a user's program, one arm for each version.
-    """
-
-    name: Name
-    app: Literal["fixed-reply"] | None = None
-    commands: tuple[CommandVersion, ...] = ()
-    protocol: Protocol = "http/1.1"
-    method: Literal["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD"] = "GET"
-    path: str = Field(default="/", pattern=r"^/[!-~]*$")
-    headers: Headers = Field(default_factory=dict)
-    body_bytes: int = Field(default=0, ge=0, le=1 << 20)
-    reply_bytes: int | None = Field(
-        default=None, ge=0, le=16 << 20, description="expected size of the reply's body; None: not checked"
-    )
-    expected_status: int = Field(default=200, ge=200, le=599)
-    health_path: str = Field(default="/", pattern=r"^/[!-~]*$")
-    health_timeout_s: float = Field(default=30.0, gt=0, le=600)
-    locust_file: str | None = Field(default=None, description="an own Locust scenario; never compared with the engine")
-
-    @model_validator(mode="after")
-    def _is_ours_or_a_command(self) -> Self:
-        if (self.app is None) == (not self.commands):
-            raise ValueError("give app (fixed-reply) or commands")
-        if self.app and self.reply_bytes is None:
-            raise ValueError("give reply_bytes with app: fixed-reply")
-        versions = [command.version for command in self.commands]
-        if len(set(versions)) != len(versions):
-            raise ValueError("commands: each version may appear once")
-        return self
-
-
-class Size(Strict):
-    """How big the infrastructure is."""
-
-    replicas: int = Field(default=1, ge=1, le=1000, description="copies of the application")
-    app_threads: int = Field(default=1, ge=1, le=256, description="worker threads of the built-in application")
-
-
-class Infrastructure(Strict):
-    """Where an environment runs."""
-
-    name: Name = "local"
-    provider: Provider = "local"
-    size: Size = Size()
-    target_url: str | None = Field(default=None, description="external: the endpoint; an operator must allow it")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _accept_a_bare_name(cls, data: Any) -> Any:
-        return {"name": data, "provider": data} if isinstance(data, str) else data
-
-    @model_validator(mode="after")
-    def _has_a_target_when_external(self) -> Self:
-        if (self.provider == "external") != (self.target_url is not None):
-            raise ValueError("target_url belongs to provider: external, and is needed there")
-        if self.provider == "local" and self.size.replicas != 1:
-            raise ValueError("the local provider runs one copy of the application: size.replicas must be 1")
-        return self
 
 
 class Load(Strict):

@@ -47,7 +47,7 @@ def _sweep(settings: Settings, engine: sa.Engine, cleaning: Cleaning) -> str | N
     name = places.cookie_site(settings, cleaning.site)
     try:
         provider = registry.provider(cleaning.provider, places.cache_directory(settings))
-        removed = provider.sweep(name, cleaning.epoch)
+        removed = provider.sweep(cleaning.site, name, cleaning.epoch)
         places.remove_runtime_directories(name, cleaning.epoch)
         _deliver_leftovers(settings, engine, cleaning.site)
     except (MeshgaugeError, OSError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -11,6 +12,9 @@ from pathlib import Path
 
 from meshgauge.errors import ConfigurationError
 from meshgauge.settings import Settings
+
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,48}")  # with the installation, a Kubernetes label value (63)
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 MIN_FREE_BYTES = 32 * 1024 * 1024
 """Room one attempt takes at most: histograms and samples of a long trial, logs, rendered configurations."""
@@ -33,6 +37,8 @@ def cookie_site(settings: Settings, site: str) -> str:
     name, with epochs of its own: it must not sweep ours, nor we its.
     """
     installation = hashlib.sha256(str(settings.data_dir.resolve()).encode()).hexdigest()[:8]
+    if not _PLAIN_NAME.fullmatch(site):  # a kubeconfig context may be anything; this becomes a path and a label
+        site = f"{_UNSAFE.sub('-', site)[:40].strip('-._')}-{hashlib.sha256(site.encode()).hexdigest()[:8]}"
     return f"{site}.{installation}"
 
 

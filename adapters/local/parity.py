@@ -24,7 +24,15 @@ MTLS_NEEDS_PAIR = "mtls needs a proxy at both ends: placement pair"
 
 def why_unsupported(profile: Profile, placement: Placement) -> str | None:
     """Return why no local data plane can run ``profile`` in ``placement``, or None."""
-    return MTLS_NEEDS_PAIR if profile.mtls and placement != "pair" else None
+    if profile.mtls and placement != "pair":
+        return MTLS_NEEDS_PAIR
+    if profile.permissive:
+        return "permissive: a local proxy has one listener, which demands mutual TLS or speaks plaintext"
+    if profile.tracing_ratio:
+        return "tracing_ratio: there is no trace collector beside local proxies"
+    if profile.proxy_cpu_cores or profile.proxy_memory_bytes:
+        return "proxy_cpu_cores and proxy_memory_bytes are limits of containers; processes of this host have none"
+    return None
 
 
 def pool_connections(order: HopOrder) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from adapters.contract import Endpoint
 from adapters.local.proxy import Identity
-from meshgauge.plan import Workload as WorkloadSpec
+from meshgauge.workloads import Workload as WorkloadSpec
 
 _LOOK_S = 1.0
 _PROBE_S = 15.0

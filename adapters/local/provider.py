@@ -11,8 +11,9 @@ from adapters.local import wheels
 from adapters.local.environment import LocalEnvironment
 from adapters.local.proxy import LocalProxy
 from adapters.local.sweep import sweep
+from meshgauge.infrastructures import Infrastructure
 from meshgauge.matrix import MeshArm
-from meshgauge.plan import Infrastructure, Profile
+from meshgauge.plan import Profile
 
 
 class LocalProvider:
@@ -51,8 +52,11 @@ class LocalProvider:
         """Return the environment ``order`` describes, not yet up."""
         return LocalEnvironment(order, self._find_proxy)
 
-    def sweep(self, site: str, epoch: int) -> Sequence[str]:
-        """End whatever an epoch before ``epoch`` left on ``site``; return a line for each thing removed.
+    def sweep(self, place: str, site: str, epoch: int) -> Sequence[str]:  # noqa: ARG002
+        """End whatever an epoch before ``epoch`` left on ``site``, which is this host whatever it is called.
+
+        Returns:
+            a line for each thing removed.
 
         Raises:
             EnvironmentUpError: something could not be removed.

@@ -18,7 +18,7 @@ from coordinator.web.facts import Facts, QueryParameter, declared
 from coordinator.web.guards import body_of
 from coordinator.web.installation import installation
 from meshgauge.errors import ConfigurationError, InvalidRequestError
-from meshgauge.plan import NAME_PATTERN
+from meshgauge.fields import NAME_PATTERN
 from meshgauge.settings import Settings
 from meshgauge.store import channels, notices
 from meshgauge.store.channels import ChannelRow, Kind

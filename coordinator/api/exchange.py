@@ -15,7 +15,7 @@ from coordinator.web.callers import caller
 from coordinator.web.facts import Facts, QueryParameter, declared
 from coordinator.web.guards import body_of
 from coordinator.web.installation import installation
-from meshgauge.plan import NAME_PATTERN
+from meshgauge.fields import NAME_PATTERN
 from meshgauge.store import published
 from meshgauge.store.database import transaction
 from meshgauge.store.published import PublishedRow

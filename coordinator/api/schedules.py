@@ -11,7 +11,7 @@ from coordinator.web.facts import Facts, QueryParameter, declared
 from coordinator.web.guards import plan_text
 from coordinator.web.installation import installation
 from meshgauge.errors import InvalidPlanError, Problem
-from meshgauge.plan import NAME_PATTERN
+from meshgauge.fields import NAME_PATTERN
 from meshgauge.store import schedules
 from meshgauge.store.database import transaction
 

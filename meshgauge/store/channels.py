@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from meshgauge.errors import ConflictError, UnknownNameError
-from meshgauge.plan import NAME_PATTERN
+from meshgauge.fields import NAME_PATTERN
 from meshgauge.store import schema_tracking as schema
 from meshgauge.store.notices import EVENTS, Event
 

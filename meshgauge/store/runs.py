@@ -14,8 +14,8 @@ from sqlalchemy.dialects.postgresql import insert
 
 from meshgauge.document import plan_sha256
 from meshgauge.errors import ConflictError, UnknownNameError
+from meshgauge.infrastructures import Infrastructure
 from meshgauge.matrix import Turn, block_order
-from meshgauge.plan import Infrastructure
 from meshgauge.resolved import ResolvedPlan
 from meshgauge.store import events, notices, schema
 from meshgauge.store.bulk import copy_rows

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from meshgauge.errors import ConflictError, UnknownNameError
-from meshgauge.plan import NAME_PATTERN
+from meshgauge.fields import NAME_PATTERN
 from meshgauge.store import schema
 
 # read: look; run: also submit, cancel and schedule; admin: also plans that run programs, and sites.

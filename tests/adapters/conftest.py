@@ -19,9 +19,11 @@ from adapters.contract import Check, Endpoint, EnvironmentOrder, Provider
 from adapters.local import procfs
 from adapters.local.cookie import cookie_of
 from adapters.local.environment import LocalEnvironment
+from meshgauge.infrastructures import Infrastructure, Size
 from meshgauge.matrix import EnvironmentKey, Hop, MeshArm, Workload
-from meshgauge.plan import BUILT_IN_PROFILES, CommandVersion, Infrastructure, Placement, Profile, Size
-from meshgauge.plan import Workload as WorkloadSpec
+from meshgauge.plan import BUILT_IN_PROFILES, Placement, Profile
+from meshgauge.workloads import CommandVersion
+from meshgauge.workloads import Workload as WorkloadSpec
 
 # Sends N requests over K kept-alive connections, says how many it sent, and holds them until stdin closes.
 _CLIENT = """

@@ -37,8 +37,9 @@ from coordinator.web.reporting import Reporting
 from coordinator.web.streams import EventHub
 from meshgauge.errors import ServiceUnavailableError, UnknownNameError
 from meshgauge.histogram import Histogram
+from meshgauge.infrastructures import Infrastructure
 from meshgauge.matrix import MeshArm
-from meshgauge.plan import Infrastructure, Profile
+from meshgauge.plan import Profile
 from meshgauge.settings import Settings
 from meshgauge.store import leases, results, runs, schema
 from meshgauge.store.database import connect, transaction

@@ -12,8 +12,8 @@ from coordinator.estimate import estimate_s
 from coordinator.plan_check import check_plan
 from coordinator.planner import Planner, read_plan
 from meshgauge.errors import InvalidPlanError, ServiceUnavailableError
+from meshgauge.infrastructures import Infrastructure
 from meshgauge.matrix import block_order
-from meshgauge.plan import Infrastructure
 
 
 def problems_of(planner: Planner, text: str, *, may_run_programs: bool = True) -> dict[str, str]:

@@ -19,8 +19,9 @@ from coordinator.plan_check import VERDICT_BLOCKS, check_plan
 from coordinator.planner import Planner
 from meshgauge.derived import unmeasured
 from meshgauge.document import load_plan
+from meshgauge.infrastructures import Infrastructure
 from meshgauge.matrix import MeshArm
-from meshgauge.plan import Infrastructure, Profile
+from meshgauge.plan import Profile
 from meshgauge.settings import Settings
 from reports.thresholds.selection import held_in
 

@@ -13,7 +13,7 @@ import pytest
 from adapters.contract import Endpoint
 from meshgauge.errors import ConfigurationError, EnvironmentUpError, UnsupportedError
 from meshgauge.matrix import MeshArm
-from meshgauge.plan import CommandVersion
+from meshgauge.workloads import CommandVersion
 
 SERVER = """
 import http.server, sys

@@ -14,8 +14,9 @@ from adapters.contract import FEATURES, Endpoint, Provider
 from adapters.local import environment as environments
 from adapters.local.placement import CpuPlacement
 from meshgauge.errors import UnsupportedError
+from meshgauge.infrastructures import Infrastructure
 from meshgauge.matrix import MeshArm
-from meshgauge.plan import BUILT_IN_PROFILES, Infrastructure, Placement
+from meshgauge.plan import BUILT_IN_PROFILES, Placement
 
 ADAPTERS = tuple(registry.local_proxies())
 PLACEMENTS: tuple[Placement, ...] = get_args(Placement)

@@ -25,8 +25,9 @@ from pathlib import Path
 from adapters import registry
 from adapters.contract import EnvironmentOrder
 from meshgauge.matrix import EnvironmentKey, Hop, MeshArm, Workload
-from meshgauge.plan import BUILT_IN_PROFILES, Infrastructure
-from meshgauge.plan import Workload as Spec
+from meshgauge.infrastructures import Infrastructure
+from meshgauge.plan import BUILT_IN_PROFILES
+from meshgauge.workloads import Workload as Spec
 name, directory, cache, version = sys.argv[1:]
 provider = registry.provider("local", Path(cache))
 mesh = MeshArm("nginx", "pair", tuple(Hop(role, "nginx", version) for role in ("client", "server")))

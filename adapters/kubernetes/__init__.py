@@ -1,0 +1,1 @@
+"""The Kubernetes provider: meshes installed in a cluster, measured there, and removed without trace."""

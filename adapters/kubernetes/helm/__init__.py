@@ -1,0 +1,1 @@
+"""Helm behind a small protocol: charts found, rendered, installed, upgraded and removed."""

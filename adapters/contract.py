@@ -171,10 +171,11 @@ class Provider(Protocol):
     def features(self, mesh: MeshArm, profile: Profile) -> Mapping[str, Mapping[str, str]]:
         """Return, per hop role, a value for every name in FEATURES. Needs no site."""
 
-    def versions(self, adapter: str) -> Sequence[str]:
-        """Return the versions of ``adapter`` that can be had, newest first.
+    def versions(self, adapter: str, infrastructure: Infrastructure) -> Sequence[str]:
+        """Return the versions of ``adapter`` that can be had for ``infrastructure``, newest first. Needs no site.
 
         Raises:
+            UnknownNameError: nobody registered it; lists those there are.
             ServiceUnavailableError: the index cannot be reached and no copy of it is kept.
         """
 

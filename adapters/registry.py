@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import metadata
+from importlib import import_module, metadata
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Final, Protocol, get_args
 
 from adapters.contract import Provider
+from adapters.kubernetes.mesh import KubernetesMesh, Unavailable
 from adapters.local import caddy, envoy, haproxy, nginx, traefik
 from adapters.local.provider import LocalProvider
 from adapters.local.proxy import LocalProxy
 from meshgauge.errors import ConfigurationError, UnknownNameError
-from meshgauge.plan import BUILT_IN_PROFILES, Placement
+from meshgauge.plan import BUILT_IN_PROFILES, Placement, Profile
 
 PROVIDER_GROUP = "meshgauge.providers"
 LOCAL_PROXY_GROUP = "meshgauge.local_proxies"
+KUBERNETES_MESH_GROUP = "meshgauge.kubernetes_meshes"
 BASELINE = "none"
 PLACEMENTS: tuple[Placement, ...] = get_args(Placement)
 
@@ -31,12 +34,32 @@ LOCAL_PROXIES: dict[str, LocalProxy] = {
     "caddy": caddy.PROXY,
 }
 
+# Name -> module whose MESH it is; loaded when asked for, because most commands need none of them.
+KUBERNETES_MESHES: dict[str, str] = {
+    "istio": "adapters.kubernetes.meshes.istio",
+    "istio-ambient": "adapters.kubernetes.meshes.ambient",
+    "linkerd": "adapters.kubernetes.meshes.linkerd",
+    "consul": "adapters.kubernetes.meshes.consul",
+    "kuma": "adapters.kubernetes.meshes.kuma",
+    "cilium": "adapters.kubernetes.meshes.cilium",
+    "traefik-mesh": "adapters.kubernetes.meshes.traefik_mesh",
+    "nginx-service-mesh": "adapters.kubernetes.meshes.nginx_service_mesh",
+    "osm": "adapters.kubernetes.meshes.osm",
+}
+_UNAVAILABLE_MODULE: Final = "adapters.kubernetes.meshes.unavailable"
+
 
 def _local(cache_dir: Path) -> Provider:
     return LocalProvider(local_proxy, cache_dir)
 
 
-PROVIDERS: dict[str, MakeProvider] = {"local": _local}
+def _kubernetes(cache_dir: Path) -> Provider:
+    from adapters.kubernetes.provider import KubernetesProvider  # noqa: PLC0415 - only who asks for a cluster pays
+
+    return KubernetesProvider(kubernetes_mesh, cache_dir)
+
+
+PROVIDERS: dict[str, MakeProvider] = {"local": _local, "kubernetes": _kubernetes}
 
 
 def provider(name: str, cache_dir: Path) -> Provider:
@@ -72,6 +95,45 @@ def local_proxies() -> Mapping[str, LocalProxy]:
     return LOCAL_PROXIES | _entry_points(LOCAL_PROXY_GROUP)
 
 
+def kubernetes_mesh(name: str) -> KubernetesMesh:
+    """Return the mesh called ``name`` that is installed in clusters.
+
+    Raises:
+        UnknownNameError: nobody registered it; lists those there are.
+        ConfigurationError: it is named here, and cannot be run any more: says what became of it.
+    """
+    if name in KUBERNETES_MESHES:
+        return _mesh_of(KUBERNETES_MESHES[name])
+    elsewhere = _entry_points(KUBERNETES_MESH_GROUP)
+    if name in elsewhere:
+        found: KubernetesMesh = elsewhere[name]
+        return found
+    gone = {mesh.name: mesh for mesh in unavailable_meshes()}
+    if name in gone:
+        raise ConfigurationError(f"{gone[name].title} cannot be run: {gone[name].reason}")
+    raise UnknownNameError("mesh adapter", name, [*KUBERNETES_MESHES, *elsewhere, BASELINE])
+
+
+def kubernetes_meshes() -> Mapping[str, KubernetesMesh]:
+    """Return every mesh that is installed in clusters, ours first."""
+    # TODO(environment): drop the look-up once every mesh's module is in (issue 4, 23 November).
+    ours = {name: _mesh_of(module) for name, module in KUBERNETES_MESHES.items() if find_spec(module)}
+    return ours | _entry_points(KUBERNETES_MESH_GROUP)
+
+
+def unavailable_meshes() -> Sequence[Unavailable]:
+    """Return the meshes that are named and not run."""
+    if not find_spec(_UNAVAILABLE_MODULE):
+        return ()
+    found: Sequence[Unavailable] = import_module(_UNAVAILABLE_MODULE).UNAVAILABLE
+    return found
+
+
+def _mesh_of(module: str) -> KubernetesMesh:
+    found: KubernetesMesh = import_module(module).MESH
+    return found
+
+
 @cache
 def _entry_points(group: str) -> dict[str, Any]:
     """Load what other distributions registered.
@@ -92,10 +154,17 @@ def _entry_points(group: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class AdapterRow:
-    """One line of ``meshgauge adapters``."""
+    """One line of ``meshgauge adapters``.
+
+    Attributes:
+        providers: infrastructures it runs on; none: it cannot be run any more, and ``note`` says why.
+        stage: maturity of the adapter; of one that cannot be run, how its makers keep it (dormant, archived, ended).
+        package: distribution its binary comes from, or the chart it is installed from.
+    """
 
     name: str
     title: str
+    providers: tuple[str, ...]
     stage: str
     package: str
     placements: tuple[Placement, ...]
@@ -106,24 +175,60 @@ class AdapterRow:
 def adapter_rows() -> list[AdapterRow]:
     """Return what there is to compare, the baseline first. Placements and profiles are those that work at all."""
     baseline = AdapterRow(
-        BASELINE, "No mesh", "stable", "", (), ("plain",), "the baseline: load goes to the app itself"
+        BASELINE,
+        "No mesh",
+        ("local", "kubernetes"),
+        "stable",
+        "",
+        (),
+        ("plain",),
+        "the baseline: load goes to the app itself",
     )
-    return [baseline, *(_row(proxy) for proxy in local_proxies().values())]
+    local = [_proxy_row(proxy) for proxy in local_proxies().values()]
+    meshes = [_mesh_row(mesh) for mesh in kubernetes_meshes().values()]
+    return [baseline, *local, *meshes, *(_unavailable_row(mesh) for mesh in unavailable_meshes())]
 
 
-def _row(proxy: LocalProxy) -> AdapterRow:
-    reasons = {
-        (placement, profile.name): proxy.unsupported(profile, placement)
+class _SaysWhyNot(Protocol):
+    def unsupported(self, profile: Profile, placement: Placement) -> str | None: ...
+
+
+def _refusals(adapter: _SaysWhyNot) -> dict[tuple[Placement, str], str | None]:
+    """Return, for each placement and built-in profile, why it cannot be run, or None."""
+    return {
+        (placement, profile.name): adapter.unsupported(profile, placement)
         for placement in PLACEMENTS
         for profile in BUILT_IN_PROFILES.values()
     }
+
+
+def _workable(reasons: Mapping[tuple[Placement, str], str | None]) -> tuple[tuple[Placement, ...], tuple[str, ...]]:
     works = {pair for pair, reason in reasons.items() if reason is None}
+    placements = tuple(placement for placement in PLACEMENTS if any(at == placement for at, _ in works))
+    return placements, tuple(name for name in BUILT_IN_PROFILES if any(profile == name for _, profile in works))
+
+
+def _proxy_row(proxy: LocalProxy) -> AdapterRow:
+    reasons = _refusals(proxy)
+    placements, profiles = _workable(reasons)
+    note = "; ".join(sorted({reason for reason in reasons.values() if reason is not None}))
+    return AdapterRow(proxy.name, proxy.title, ("local",), proxy.stage, proxy.package, placements, profiles, note)
+
+
+def _mesh_row(mesh: KubernetesMesh) -> AdapterRow:
+    placements, profiles = _workable(_refusals(mesh))
+    chart = next(iter(mesh.charts.values()), None)
     return AdapterRow(
-        name=proxy.name,
-        title=proxy.title,
-        stage=proxy.stage,
-        package=proxy.package,
-        placements=tuple(placement for placement in PLACEMENTS if any(at == placement for at, _ in works)),
-        profiles=tuple(name for name in BUILT_IN_PROFILES if any(profile == name for _, profile in works)),
-        note="; ".join(sorted({reason for reason in reasons.values() if reason is not None})),
+        mesh.name,
+        mesh.title,
+        ("kubernetes",),
+        "alpha",
+        str(chart) if chart else "",
+        placements,
+        profiles,
+        mesh.note,
     )
+
+
+def _unavailable_row(mesh: Unavailable) -> AdapterRow:
+    return AdapterRow(mesh.name, mesh.title, (), mesh.upkeep, "", (), (), f"cannot be run: {mesh.reason}")

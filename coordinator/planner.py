@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -124,7 +125,7 @@ class Planner:
             _refuse_programs(plan)
         refuse_foreign_targets(plan, allowed_networks(self.settings.allowed_targets), self.resolve_host)
         providers = self._providers(plan)
-        arms = _arms(plan, list(providers.values()))
+        arms = _arms(plan, providers)
         _refuse_too_many(count_cells(plan, arms), self.settings.max_cells)
 
         def unsupported(mesh: MeshArm, profile: Profile, infrastructure: Infrastructure) -> str | None:
@@ -154,11 +155,12 @@ def installed_planner(settings: Settings) -> Planner:
     return Planner(settings, lambda name: registry.provider(name, settings.data_dir / "cache"))
 
 
-def _arms(plan: Plan, providers: Sequence[Provider]) -> tuple[MeshArm, ...]:
-    """Return the plan's arms; with several providers a version counts when all of them have it."""
+def _arms(plan: Plan, providers: Mapping[str, Provider]) -> tuple[MeshArm, ...]:
+    """Return the plan's arms; with several infrastructures a version counts when all of them have it."""
 
+    @functools.cache
     def versions(adapter: str) -> Sequence[str]:
-        offered = [provider.versions(adapter) for provider in providers]
+        offered = [providers[place.provider].versions(adapter, place) for place in plan.infrastructures]
         return [version for version in offered[0] if all(version in other for other in offered[1:])]
 
     try:

@@ -40,8 +40,8 @@ class LocalProvider:
         """Return, per hop role, a value for every name in FEATURES; nothing for the baseline."""
         return {hop.role: dict(self._find_proxy(hop.adapter).features(profile, hop.role)) for hop in mesh.hops}
 
-    def versions(self, adapter: str) -> Sequence[str]:
-        """Return the versions of ``adapter`` that can be had, newest first.
+    def versions(self, adapter: str, infrastructure: Infrastructure) -> Sequence[str]:  # noqa: ARG002
+        """Return the versions of ``adapter`` that can be had, newest first; the same for every size of this host.
 
         Raises:
             ServiceUnavailableError: the index cannot be reached and no copy of it is kept.

@@ -99,8 +99,18 @@ def adapters(as_json: AsJson = False) -> None:
         show_json([{name: getattr(row, name) for name in row.__slots__} for row in rows])
         return
     shown = [
-        (row.name, row.title, row.stage, row.package, ", ".join(row.placements), ", ".join(row.profiles), row.note)
+        (
+            row.name,
+            row.title,
+            ", ".join(row.providers) or "-",
+            row.stage,
+            row.package,
+            ", ".join(row.placements),
+            ", ".join(row.profiles),
+            row.note,
+        )
         for row in rows
     ]
-    out().print(table(("Mesh", "Title", "Stage", "Package", "Placements", "Profiles", "Remark"), shown))
+    heads = ("Mesh", "Title", "Provider", "Stage", "Package", "Placements", "Profiles", "Remark")
+    out().print(table(heads, shown))
     say("versions: exact, latest, previous, latest-N or a range such as >=1.38,<1.40")

@@ -156,7 +156,12 @@ def arm(provider: Provider) -> Callable[..., MeshArm]:
         roles: tuple[Any, ...] = ("client", "server") if placement == "pair" else (placement,)
         names = adapters * len(roles) if len(adapters) == 1 else adapters
         hops = tuple(
-            Hop(role, name, version or (provider.versions(name)[0] if binary is None else "own"), binary)
+            Hop(
+                role,
+                name,
+                version or (provider.versions(name, Infrastructure())[0] if binary is None else "own"),
+                binary,
+            )
             for role, name in zip(roles, names, strict=False)
         )
         return MeshArm("-".join(adapters) or "none", placement, hops)

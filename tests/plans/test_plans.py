@@ -37,7 +37,7 @@ class RealAdaptersWithoutIndex:
     def __init__(self, cache_dir: Path) -> None:
         self._real = registry.provider("local", cache_dir)
 
-    def versions(self, adapter: str) -> Sequence[str]:
+    def versions(self, adapter: str, infrastructure: Infrastructure) -> Sequence[str]:
         registry.local_proxy(adapter)  # raises for an adapter nobody knows
         return [f"1.{minor}.0" for minor in range(40, 30, -1)]
 

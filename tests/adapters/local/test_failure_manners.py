@@ -16,6 +16,7 @@ from adapters.contract import HostTuning
 from adapters.local import procfs
 from adapters.local.sweep import sweep
 from meshgauge.errors import ConfigurationError, EnvironmentUpError, UnknownNameError
+from meshgauge.infrastructures import Infrastructure
 from meshgauge.matrix import MeshArm
 
 # An owner as a worker would be one: brings an environment up, says so, and waits to be killed.
@@ -164,7 +165,8 @@ def test_kill_9_of_the_owner_leaves_no_process_after_5_s(
     name = f"owner-{tmp_path.name}-{os.getpid()}"
     directory = tmp_path / "environment"
     directory.mkdir()
-    argv = [sys.executable, "-c", OWNER, name, str(directory), str(cache_dir), provider.versions("nginx")[0]]
+    version = provider.versions("nginx", Infrastructure())[0]
+    argv = [sys.executable, "-c", OWNER, name, str(directory), str(cache_dir), version]
     variables = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     owner = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=variables)
     try:

@@ -126,6 +126,11 @@ class Cluster(Protocol):
             labels, fields: selectors as kubectl writes them.
         """
 
+    def metadata(
+        self, kind: Kind, namespace: str | None = None, labels: str | None = None, fields: str | None = None
+    ) -> Sequence[Manifest]:
+        """Like ``list``, but each with apiVersion, kind and metadata only: fast where objects are many or large."""
+
     def watch(
         self, kind: Kind, namespace: str | None, timeout_s: float, labels: str | None = None, fields: str | None = None
     ) -> Iterator[WatchEvent]:

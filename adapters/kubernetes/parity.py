@@ -92,7 +92,7 @@ def http_route(order: MeshOrder) -> Manifest:
         "backendRefs": [{"name": order.app, "port": order.port}],
         "timeouts": {
             "request": duration(order.profile.request_timeout_s)
-        },  # backendRequest means a retry's time-out to some meshes
+        },  # not backendRequest: to Istio that is a retry's
     }
     return {
         "apiVersion": HTTP_ROUTE.api_version,

@@ -32,10 +32,15 @@ FEATURES = (
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A TCP address: numeric IPv4 host and port."""
+    """A TCP address: numeric IPv4 host and port.
+
+    Attributes:
+        name: what requests call it in their Host header, where a mesh routes by it; empty: any name will do.
+    """
 
     host: str
     port: int
+    name: str = ""
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
@@ -86,6 +91,7 @@ class EnvironmentOrder:
         connections: the most connections any load of this environment opens.
         tuning: None: calibrate, use the quietest the host permits, and report it in ``provenance``.
         quiet_host: False: leave the host as it is.
+        load_image: container image that load workers and probes of a cluster run; empty: none was set.
     """
 
     environment_id: str
@@ -97,6 +103,7 @@ class EnvironmentOrder:
     cache_dir: Path
     tuning: HostTuning | None = None
     quiet_host: bool = True
+    load_image: str = ""
 
 
 class Environment(Protocol):

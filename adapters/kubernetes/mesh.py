@@ -25,6 +25,8 @@ class MeshOrder:
         labels: to be put on every object an adapter renders.
         apps, loads: names of the Services (and of the Deployments or Jobs behind them) of application and load.
         port: of the application.
+        master_port: where the load generator's pods reach their conductor outside the cluster, which no proxy may
+            catch: ``Enrolment.load_annotations`` exclude it; 0: not known (the order is for something else).
         kube_version: of the API server, ``1.34.1``.
         images: registry that replaces every image's own; empty: their own.
         secrets: generated once a cluster and mesh (Linkerd's trust anchors); never logged, never an artefact.
@@ -39,6 +41,7 @@ class MeshOrder:
     app: str = "app"
     load: str = "load"
     port: int = 8080
+    master_port: int = 0
     kube_version: str = "1.34.0"
     images: str = ""
     secrets: Mapping[str, str] = field(default_factory=dict)

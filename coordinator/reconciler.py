@@ -19,7 +19,7 @@ from meshgauge import queue
 from meshgauge.errors import ConfigurationError, MeshgaugeError, ServiceUnavailableError
 from meshgauge.log import configure_logging
 from meshgauge.settings import Settings
-from meshgauge.store import leases, load_jobs, runs
+from meshgauge.store import leases, load_jobs, operations, runs
 from meshgauge.store.database import connect, transaction
 
 log = structlog.get_logger()
@@ -55,6 +55,7 @@ def _move_on(connection: sa.Connection, settings: Settings) -> list[tuple[str, s
     for site in leases.expire_leases(connection, settings.max_attempts):
         log.warning("lease_expired", site=site)
     leases.fail_quarantined(connection)
+    operations.fail_quarantined(connection)
     leases.give_up_on_hopeless(connection)
     for run in runs.open_runs(connection):
         if run.cancel_at is not None:

@@ -102,7 +102,8 @@ BUILT_IN_PROFILES: dict[str, Profile] = {
 }
 
 
-def _built_in_profile(value: Any) -> Any:
+def built_in_profile(value: Any) -> Any:
+    """Return the built-in profile of that name; anything but a name stays as it is."""
     if isinstance(value, str):
         if value not in BUILT_IN_PROFILES:
             known = ", ".join(BUILT_IN_PROFILES)
@@ -232,9 +233,9 @@ class Plan(Strict):
     name: Name
     description: str = Field(default="", max_length=2000)
     meshes: Annotated[tuple[Mesh, ...], BeforeValidator(_listed)] = Field(min_length=1)
-    profiles: Annotated[
-        tuple[Annotated[Profile, BeforeValidator(_built_in_profile)], ...], BeforeValidator(_listed)
-    ] = (BUILT_IN_PROFILES["plain"],)
+    profiles: Annotated[tuple[Annotated[Profile, BeforeValidator(built_in_profile)], ...], BeforeValidator(_listed)] = (
+        BUILT_IN_PROFILES["plain"],
+    )
     workloads: Annotated[tuple[Workload, ...], BeforeValidator(_listed)] = Field(min_length=1)
     infrastructures: Annotated[tuple[Infrastructure, ...], BeforeValidator(_listed)] = (Infrastructure(),)
     loads: Annotated[tuple[Load, ...], BeforeValidator(_listed)] = Field(min_length=1)

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from meshgauge.claim import AttemptOutcome, Claim, Cleaning
 from meshgauge.errors import FencedError, UnknownNameError
-from meshgauge.store import events, schema
+from meshgauge.store import events, operations, schema
 
 MAX_FAILED_CLEANINGS = 5  # then the site is quarantined until a person releases it
 _RETRY_PAUSE_S = 2.0
@@ -34,6 +34,8 @@ def claim_next(connection: sa.Connection, site: str, holder: str, host: str, lea
             " JOIN run r ON r.id = e.run_id"
             " WHERE e.site = :site AND e.state = 'pending' AND e.not_before <= now()"
             " AND r.finished_at IS NULL AND r.cancel_at IS NULL"
+            " AND NOT EXISTS (SELECT 1 FROM operation o WHERE o.site = e.site AND o.state = 'queued'"
+            "  AND o.created_at <= r.created_at)"
             " ORDER BY r.created_at, r.id, e.ordinal LIMIT 1 FOR UPDATE OF e SKIP LOCKED"
         ),
         {"site": site},
@@ -47,6 +49,7 @@ def claim_next(connection: sa.Connection, site: str, holder: str, host: str, lea
     }  # fmt: skip
     for statement in (
         "UPDATE site SET state = 'leased', epoch = :epoch, holder = :holder, environment_id = :environment,"
+        " operation_id = NULL,"
         " lease_until = now() + make_interval(secs => :lease), reason = NULL WHERE name = :site",
         "UPDATE environment SET state = 'leased', attempt = :attempt, counted_attempts = counted_attempts + 1,"
         " epoch = :epoch, reason = NULL WHERE id = :environment",
@@ -217,25 +220,31 @@ def expire_leases(connection: sa.Connection, max_attempts: int) -> tuple[str, ..
     """End every lease that ran out: attempt lost, site dirty, environment again or failed. Return the sites."""
     rows = connection.execute(
         sa.text(
-            "SELECT name, state, epoch, holder, environment_id FROM site"
+            "SELECT name, state, epoch, holder, environment_id, operation_id FROM site"
             " WHERE lease_until < now() FOR UPDATE SKIP LOCKED"
         )
     ).all()
     for row in rows:
         connection.execute(
             sa.text(
-                "UPDATE site SET state = 'dirty', holder = NULL, environment_id = NULL, lease_until = NULL,"
-                " announced_at = NULL WHERE name = :site"
+                "UPDATE site SET state = 'dirty', holder = NULL, environment_id = NULL, operation_id = NULL,"
+                " lease_until = NULL, announced_at = NULL WHERE name = :site"
             ),
             {"site": row.name},
         )
-        if row.state == "leased":
+        if row.state == "leased" and row.operation_id is not None:
+            operations.lose(connection, row.operation_id, row.epoch, _stopped_renewing(row))
+        elif row.state == "leased":
             _lose_attempt(connection, row, max_attempts)
     return tuple(row.name for row in rows)
 
 
+def _stopped_renewing(site: sa.Row[Any]) -> str:
+    return f"worker {site.holder} stopped renewing its lease on site {site.name}"
+
+
 def _lose_attempt(connection: sa.Connection, site: sa.Row[Any], max_attempts: int) -> None:
-    reason = f"worker {site.holder} stopped renewing its lease on site {site.name}"
+    reason = _stopped_renewing(site)
     run = connection.execute(
         sa.text(
             "UPDATE environment_attempt a SET outcome = 'lost', reason = :reason, finished_at = now()"
@@ -374,10 +383,11 @@ def announceable(connection: sa.Connection, redispatch_s: float) -> tuple[tuple[
     rows = connection.execute(
         sa.text(
             "UPDATE site s SET announced_at = now() WHERE name IN ("
-            " SELECT name FROM site WHERE (state = 'dirty' OR (state = 'free' AND EXISTS ("
+            " SELECT name FROM site WHERE (state = 'dirty' OR (state = 'free' AND (EXISTS ("
             "  SELECT 1 FROM environment e JOIN run r ON r.id = e.run_id WHERE e.site = site.name"
             "  AND e.state = 'pending' AND e.not_before <= now()"
-            "  AND r.finished_at IS NULL AND r.cancel_at IS NULL)))"
+            "  AND r.finished_at IS NULL AND r.cancel_at IS NULL)"
+            "  OR EXISTS (SELECT 1 FROM operation o WHERE o.site = site.name AND o.state = 'queued'))))"
             " AND (announced_at IS NULL OR announced_at < now() - make_interval(secs => :again))"
             " FOR UPDATE SKIP LOCKED) RETURNING name, state"
         ),

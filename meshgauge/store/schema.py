@@ -87,7 +87,9 @@ site = Table(
     *state_of("state", "free", "leased", "dirty", "cleaning", "quarantined", default="dirty"),
     Column("epoch", BigInteger, nullable=False, server_default="0"),
     Column("holder", Text),
+    # While it is leased: one of the two.
     Column("environment_id", UUID(as_uuid=True)),
+    Column("operation_id", UUID(as_uuid=True)),
     Column("lease_until", instant()),
     Column("failed_cleanings", Integer, nullable=False, server_default="0"),
     Column("reason", Text),
@@ -226,12 +228,16 @@ usage_sample = Table(
     *_attempt(keyed=False),
     Column("component", Text, nullable=False),
     Column("at_s", Float, nullable=False),
-    Column("cpu_user_s", Float, nullable=False),
-    Column("cpu_system_s", Float, nullable=False),
+    Column("cpu_user_s", Float),
+    Column("cpu_system_s", Float),
     Column("memory_bytes", BigInteger),
     Column("threads", Integer),
     Column("context_switches", BigInteger),
     Column("steal_s", Float),
+    Column("cpu_s", Float),
+    Column("throttled_s", Float),
+    Column("part", Text),
+    Column("source", Text),
     Index("ix_usage_sample_trial", "trial_id", "attempt"),
 )
 
@@ -250,6 +256,9 @@ component_usage = Table(
     Column("throttled_s", Float),
     Column("steal_ratio", Float),
     Column("steal_worst_10s_ratio", Float),
+    Column("cpu_s", Float),
+    Column("source", Text),
+    Column("note", Text),
 )
 
 gate = Table(

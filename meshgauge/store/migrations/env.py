@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from meshgauge.store import schema_tracking
+from meshgauge.store import schema_operations, schema_tracking  # noqa: F401 - each adds its tables
 
 context.configure(
     connection=context.config.attributes["connection"], target_metadata=schema_tracking.step.metadata, compare_type=True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from meshgauge.matrix import is_baseline
 from reports.comparing.comparison import Comparison
@@ -65,6 +65,12 @@ def difference_bounds(comparison: Result) -> tuple[float, float | None, float | 
 def difference_unit(metric: Metric) -> str:
     """Return the unit differences of this metric are shown in."""
     return "%" if metric.scale == "ratio" else metric.unit
+
+
+def count_range(counts: Iterable[int]) -> str:
+    """Return counts as a reader says them: ``10``, or ``8 to 10``; ``0`` when there are none."""
+    seen = sorted(set(counts)) or [0]
+    return f"{seen[0]}" if len(seen) == 1 else f"{seen[0]} to {seen[-1]}"
 
 
 def level_name(alpha: float) -> str:

@@ -8,7 +8,7 @@ from meshgauge.run import RunRecord
 from reports.chapters.asking import listed
 from reports.comparing.comparison import Comparison
 from reports.comparing.verdict import Word
-from reports.wording import difference
+from reports.wording import count_range, difference
 
 ORDER: Sequence[Word] = ("slower", "more", "faster", "less", "equivalent", "inconclusive", "invalid")
 DIRECTED: frozenset[Word] = frozenset({"slower", "more", "faster", "less"})
@@ -74,6 +74,5 @@ def common_refusal(comparisons: Sequence[Comparison]) -> str | None:
     reasons = {verdict.reason for verdict in verdicts}
     if len(reasons) == 1:
         return reasons.pop().rstrip(".")
-    counts = sorted({c.n for c in comparisons})
-    n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    n = count_range(c.n for c in comparisons)
     return f"{n} of {comparisons[0].planned} planned blocks are valid; the tables say why for each"

@@ -136,8 +136,8 @@ def _profiles(profiles: Sequence[Profile]) -> Grid:
     fields = [name for name in Profile.model_fields if name != "name"]
     rows = []
     for field in fields:
-        name, unit = (field.removesuffix("_s"), f"{NBSP}s") if field.endswith("_s") else (field, "")
-        values = [f"{_value(getattr(profile, field))}{unit}" for profile in profiles]
+        name, unit = _name_and_unit(field)
+        values = [_value(getattr(profile, field), unit) for profile in profiles]
         tone = "warning" if len(set(values)) > 1 else ""
         rows.append((Cell(_plain(name)), *(Cell(value, tone) for value in values)))
     rows.sort(key=lambda row: not row[1].tone)
@@ -145,10 +145,19 @@ def _profiles(profiles: Sequence[Profile]) -> Grid:
     return Grid("profiles", "What the plan's profiles ask of every mesh", columns, tuple(rows))
 
 
-def _value(value: object) -> str:
+def _name_and_unit(field: str) -> tuple[str, str]:
+    for suffix, unit in (("_s", "s"), ("_bytes", "bytes"), ("_cores", "cores")):
+        if field.endswith(suffix):
+            return field.removesuffix(suffix), f"{NBSP}{unit}"
+    return field, ""
+
+
+def _value(value: object, unit: str) -> str:
+    if value is None:
+        return "no limit"  # of CPU and memory: every other field has a value
     if isinstance(value, bool):
         return "on" if value else "off"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{f'{value:g}' if isinstance(value, float) else value}{unit}"
 
 
 def _touched(analysis: Analysis, more: Sequence[Comparison]) -> Mapping[str, Sequence[Comparison]]:

@@ -27,6 +27,7 @@ from reports.figures.canvas import (
     put_title,
 )
 from reports.figures.names import label
+from reports.wording import count_range
 
 TITLE = "Does every block tell the same story?"
 COLUMNS = 3
@@ -97,8 +98,7 @@ def _draw(found: Sequence[BlockLines], scope: Scope, styles: Mapping[str, ArmSty
     tall = PANEL_HEAD_IN + PANEL_IN + PANEL_FOOT_IN
     total = HEAD_IN + tall * rows + FOOT_IN
     figure = new_figure(total)
-    counts = sorted({len(lines.blocks) for lines in found})
-    n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    n = count_range(len(lines.blocks) for lines in found)
     put_title(figure, TITLE, f"p50 of net response time in ms; one line a block, n = {n} blocks an arm.", str(scope))
     width = (WIDTH_IN - LEFT_IN - 0.15 - GAP_IN * (COLUMNS - 1)) / COLUMNS
     values = [value for lines in found for value in (*lines.control_ms, *lines.arm_ms)]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -156,6 +157,21 @@ def axes_at(figure: Figure, left_in: float, bottom_in: float, width_in: float, h
     axes.tick_params(axis="both", which="both", length=0, labelsize=8.5, labelcolor=FAINT)
     axes.set_axisbelow(True)
     return axes
+
+
+def legend_below(figure: Figure, handles: Sequence[Artist], bottom_in: float, columns: int, **spacing: float) -> None:
+    """Put a legend without frame at the lower left, ``bottom_in`` inches above the figure's edge."""
+    figure.legend(
+        handles=handles,
+        loc="lower left",
+        bbox_to_anchor=(0.01, bottom_in / figure.get_figheight()),
+        ncols=columns,
+        fontsize=8.5,
+        labelcolor=INK,
+        frameon=False,
+        borderaxespad=0,
+        **spacing,
+    )
 
 
 def shortened(text: str, characters: int) -> str:

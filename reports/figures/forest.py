@@ -32,6 +32,7 @@ from reports.figures.canvas import (
 )
 from reports.wording import (
     NBSP,
+    count_range,
     difference,
     difference_bounds,
     interval,
@@ -115,8 +116,7 @@ def _draw(primary: Sequence[Result], title: str, scope: Scope, against: str) -> 
     heights = [ROW_IN * len(rows) for rows in panels.values()]
     total = HEAD_IN + sum(heights) + (PANEL_HEAD_IN + PANEL_FOOT_IN) * len(panels) + FOOT_IN
     figure = new_figure(total)
-    counts = {c.n for c in primary}
-    n = f"n = {min(counts)}" if len(counts) == 1 else f"n = {min(counts)} to {max(counts)}"
+    n = f"n = {count_range(c.n for c in primary)}"
     put_title(figure, title, f"Difference to {against} in %, with {_level(primary)} interval; {n} blocks.", str(scope))
     top = total - HEAD_IN
     for rows, height in zip(panels.values(), heights, strict=True):

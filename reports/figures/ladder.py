@@ -27,7 +27,7 @@ from reports.figures.canvas import (
     put_title,
     shortened,
 )
-from reports.wording import level_name, percent_of_ln, signed
+from reports.wording import count_range, level_name, percent_of_ln, signed
 
 PANEL_IN = 1.55
 PANEL_HEAD_IN = 0.34
@@ -107,7 +107,7 @@ def _draw(title: str, where: str, steps: Sequence[Step]) -> Figure:
     total = HEAD_IN + (PANEL_IN + PANEL_HEAD_IN) * len(metrics) + FOOT_IN
     figure = new_figure(total)
     counts = sorted({c.n for step in steps for c in step.against_newest.values()})
-    n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    n = count_range(counts)
     said = level_name(max((c.alpha for step in steps for c in step.against_newest.values()), default=ALPHA))
     with_interval = f"{said} interval" if counts and counts[-1] > 1 else "without interval"
     what = f"Difference of each release to {steps[-1].release} (line at 0) in %, {with_interval}; n = {n} blocks."

@@ -27,7 +27,7 @@ from reports.figures.canvas import (
 )
 from reports.figures.names import fitted
 from reports.readings.interoperability import Combination, InteroperabilityMatrix
-from reports.wording import difference, difference_bounds, interval, verdict_text
+from reports.wording import count_range, difference, difference_bounds, interval, verdict_text
 
 TITLE = "Which meshes work together, and at what price?"
 LABEL_IN = 1.35
@@ -99,8 +99,8 @@ def _draw(matrix: InteroperabilityMatrix) -> Figure:
     plot = tall * len(matrix.clients)
     total = HEAD_IN + 0.42 + plot + 0.42
     figure = new_figure(total)
-    counts = sorted({c.n for f in matrix.fields.values() if f.state == "works" for _, c in _shown(f)})
-    n = f"n = {counts[0]}" if len(set(counts)) == 1 else f"n = {counts[0]} to {counts[-1]}" if counts else "n = 0"
+    counts = {c.n for f in matrix.fields.values() if f.state == "works" for _, c in _shown(f)}
+    n = f"n = {count_range(counts)}"
     against = matrix.against or "no baseline"
     what = f"Difference to {against}: p50, p99 in %; CPU of the proxies in cores per 1000 rps; {n} blocks."
     put_title(figure, TITLE, what, f"{matrix.profile}, {matrix.scope}")

@@ -24,11 +24,12 @@ from reports.figures.canvas import (
     FigurePage,
     Row,
     axes_at,
+    legend_below,
     new_figure,
     put_title,
 )
 from reports.figures.names import label
-from reports.wording import difference, difference_bounds, interval, level_name, signed
+from reports.wording import count_range, difference, difference_bounds, interval, level_name, signed
 
 TITLE = "What does it add in latency, and what in CPU?"
 PLOT_IN = 3.3
@@ -97,8 +98,7 @@ def _draw(found: Sequence[Overhead], scope: Scope, styles: Mapping[str, ArmStyle
     bottom = 0.68 + LEGEND_ROW_IN * rows
     total = HEAD_IN + 0.15 + PLOT_IN + bottom
     figure = new_figure(total)
-    counts = sorted({c.n for o in found for c in (o.latency, o.cpu)})
-    n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    n = count_range(c.n for o in found for c in (o.latency, o.cpu))
     said = f"{level_name(found[0].latency.alpha)} intervals; n = {n} blocks"
     what = f"Difference to no mesh: p50 in %, proxies in cores per 1000 rps; {said}."
     put_title(figure, TITLE, what, f"{scope}. Towards the lower left costs less.")
@@ -125,17 +125,7 @@ def _draw(found: Sequence[Overhead], scope: Scope, styles: Mapping[str, ArmStyle
         )
         for o in found
     ]
-    figure.legend(
-        handles=handles,
-        loc="lower left",
-        bbox_to_anchor=(0.01, 0.08 / total),
-        ncols=LEGEND_COLUMNS,
-        fontsize=8.5,
-        labelcolor=INK,
-        frameon=False,
-        borderaxespad=0,
-        handletextpad=0.3,
-    )
+    legend_below(figure, handles, 0.08, LEGEND_COLUMNS, handletextpad=0.3)
     return figure
 
 

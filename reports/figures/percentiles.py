@@ -27,7 +27,7 @@ from reports.figures.canvas import (
     shortened,
 )
 from reports.readings.levels import PercentileCurve
-from reports.wording import level
+from reports.wording import count_range, level
 
 NAMED = {0.5: "p50", 0.9: "p90", 0.99: "p99", 0.999: "p99.9", 0.9999: "p99.99", 0.99999: "p99.999"}
 PLOT_HEIGHT_IN = 3.6
@@ -81,8 +81,7 @@ def _draw(curves: Sequence[PercentileCurve], scope: Scope, styles: Mapping[str, 
     bottom = 0.72 + LEGEND_ROW_IN * legend_rows
     height = HEAD_IN + PLOT_HEIGHT_IN + bottom
     figure = new_figure(height)
-    counts = {curve.blocks for curve in curves}
-    n = f"{min(counts)}" if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
+    n = count_range(curve.blocks for curve in curves)
     requests = sum(curve.requests for curve in curves)
     what = f"Net response time in ms: geometric mean of n = {n} blocks an arm, band 95 %; {requests:,} requests"
     put_title(figure, TITLE, what, str(scope))

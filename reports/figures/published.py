@@ -25,7 +25,7 @@ from reports.figures.canvas import (
     put_title,
     shortened,
 )
-from reports.wording import level
+from reports.wording import count_range, level
 
 TITLE = "Where do these results stand beside published ones?"
 ROW_IN = 0.27
@@ -138,8 +138,7 @@ def _draw(ours: Sequence[OwnArm], theirs: Sequence[TheirArm], scope: str) -> Fig
 
 
 def _of_runs(ours: Sequence[OwnArm]) -> str:
-    counts = sorted({one.runs for arm in ours for one in arm.levels.values()})
-    return f", n = {counts[0]}" if len(counts) == 1 else f", n = {counts[0]} to {counts[-1]}"
+    return f", n = {count_range(one.runs for arm in ours for one in arm.levels.values())}"
 
 
 def _places(ours: Sequence[OwnArm], theirs: Sequence[TheirArm]) -> tuple[list[float], list[float], float]:

@@ -22,12 +22,13 @@ from reports.figures.canvas import (
     FigurePage,
     Row,
     axes_at,
+    legend_below,
     new_figure,
     put_title,
 )
 from reports.figures.names import label
 from reports.readings.rate_curves import RateCurve, RateFamily, RatePoint
-from reports.wording import level
+from reports.wording import count_range, level
 
 TITLE = "How does latency grow with the rate?"
 PANEL_IN = 2.1
@@ -97,8 +98,7 @@ def _draw(family: RateFamily, curves: Sequence[RateCurve], styles: Mapping[str, 
     bottom = 0.62 + 0.1 + LEGEND_ROW_IN * legend_rows
     total = HEAD_IN + 2 * PANEL_IN + SHARE_IN + 2 * GAP_IN + bottom + 0.15
     figure = new_figure(total)
-    counts = sorted({found.blocks for curve in curves for p in curve.points for found in p.levels.values()}) or [0]
-    n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    n = count_range(found.blocks for curve in curves for p in curve.points for found in p.levels.values())
     what = f"Net response time in ms: geometric mean of n = {n} blocks a point; bar: 95 % interval"
     put_title(figure, TITLE, what, family.where)
     y, width = bottom, WIDTH_IN - LEFT_IN - 0.2
@@ -211,16 +211,7 @@ def _legend(
         handles.append(
             Line2D([], [], color=INVALID, ls="", marker="x", ms=8, mew=1.8, label="invalid or saturated trials")
         )
-    figure.legend(
-        handles=handles,
-        loc="lower left",
-        bbox_to_anchor=(0.01, 0.24 / total),
-        ncols=LEGEND_COLUMNS,
-        fontsize=8.5,
-        labelcolor=INK,
-        frameon=False,
-        borderaxespad=0,
-    )
+    legend_below(figure, handles, 0.24, LEGEND_COLUMNS)
     if family.weakest_rps is not None:
         shade = "shaded: may be over 70 % of the weakest arm's capacity; do not compare latencies there"
         figure.text(0.02, 0.10 / total, shade, size=8, color=FAINT, va="bottom")

@@ -23,6 +23,7 @@ from reports.figures.canvas import (
     FigurePage,
     Row,
     axes_at,
+    legend_below,
     new_figure,
     put_title,
 )
@@ -95,16 +96,7 @@ def _draw(shift: Shift, against: str, style: ArmStyle) -> Figure:
         handles.append(Line2D([], [], color=style.colour, ls="--", lw=1.2, label="for a single percentile"))
     handles.append(Line2D([], [], color=style.colour, lw=1.8, label=_plain(arm_name(pair.cell))))
     handles.append(Line2D([], [], color=CONTROL, lw=1.8, label=_plain(arm_name(pair.control))))
-    figure.legend(
-        handles=handles,
-        loc="lower left",
-        bbox_to_anchor=(0.01, 0.06 / total),
-        ncols=2,
-        fontsize=8.5,
-        labelcolor=INK,
-        frameon=False,
-        borderaxespad=0,
-    )
+    legend_below(figure, handles, 0.06, 2)
     return figure
 
 

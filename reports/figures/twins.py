@@ -22,7 +22,7 @@ from reports.figures.canvas import (
     put_title,
 )
 from reports.figures.names import fitted
-from reports.wording import difference, interval, level_name, percent_of_ln, signed
+from reports.wording import count_range, difference, interval, level_name, percent_of_ln, signed
 
 TITLE = "The same thing measured twice"
 ROW_IN = 0.27
@@ -75,8 +75,7 @@ def _draw(known: Sequence[Comparison]) -> Figure:
     plot = ROW_IN * len(shown)
     total = HEAD_IN + plot + 0.82
     figure = new_figure(total)
-    counts = sorted({c.n for c in known})
-    n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    n = count_range(c.n for c in known)
     said, outside = level_name(known[0].alpha), sum(map(excludes_zero, known))
     what = f"Difference of a mesh to itself in %, with {said} interval; n = {n} blocks. The truth is 0."
     left_out = f"; the first {MOST_ROWS} are drawn" if len(known) > len(shown) else ""

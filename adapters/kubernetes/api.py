@@ -19,6 +19,9 @@ LABEL_SITE: Final = "meshgauge.io/site"
 LABEL_EPOCH: Final = "meshgauge.io/epoch"
 LABEL_ENVIRONMENT: Final = "meshgauge.io/environment"
 LABEL_COMPONENT: Final = "meshgauge.io/component"
+# Names the mesh a namespace takes part in. Injectors that would look at every pod of the cluster, and refuse it while
+# they are down, are told to look at namespaces with this label alone.
+LABEL_MESH: Final = "meshgauge.io/mesh"
 
 ResourceVersion = NewType("ResourceVersion", str)
 

@@ -29,7 +29,9 @@ class MeshOrder:
             catch: ``Enrolment.load_annotations`` exclude it; 0: not known (the order is for something else).
         kube_version: of the API server, ``1.34.1``.
         images: registry that replaces every image's own; empty: their own.
-        secrets: generated once a cluster and mesh (Linkerd's trust anchors); never logged, never an artefact.
+        secrets: generated once a cluster and mesh (Linkerd's issuer); never logged, never an artefact. Private keys
+            are in no chart values: ``objects`` holds them in one Secret whose data has their names, from which a life
+            that is taken up again, or upgraded, reads them back.
     """
 
     version: str

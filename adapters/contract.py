@@ -131,7 +131,11 @@ class Environment(Protocol):
         """Compare what the proxies counted since ``verify_before`` with what was sent. Called after each trial."""
 
     def sample(self) -> Sequence[UsageSample]:
-        """Read the cumulative counters of every component now; ``at_s`` is ``time.monotonic()``."""
+        """Return the cumulative counters of every component; ``at_s`` is ``time.monotonic()`` when they were so.
+
+        Where somebody else counts, a component comes in parts, each sample once and with the instant it was counted
+        at; a part that nobody counts comes without CPU, so that the component's sum is not taken for whole.
+        """
 
     def lost_components(self) -> Sequence[str]:
         """Return a sentence for each component that died or restarted since ``up``."""
@@ -152,6 +156,10 @@ class Environment(Protocol):
     @property
     def tuning(self) -> HostTuning:
         """The tuning in force."""
+
+    @property
+    def host_cores(self) -> float:
+        """Cores of everything that is counted as component ``host``."""
 
     @property
     def load_cpus(self) -> tuple[int, ...]:

@@ -62,21 +62,44 @@ class SecondRow:
 
 @dataclass(frozen=True, slots=True)
 class UsageSample:
-    """Cumulative counters of one component at one instant (``at_s`` after the window's start)."""
+    """Cumulative counters of one component, or of one part of it, at one instant. None: not counted here.
+
+    Attributes:
+        at_s: when the counters had these values, after the window's start (as read: ``time.monotonic()``).
+        cpu_s: user and system time together, where the split is unknown; None: their sum.
+        part: one of the component's parts, each counted at instants of its own (a container); None: all of it.
+        source: who counted; None: this host's kernel.
+    """
 
     component: str
     at_s: float
-    cpu_user_s: float
-    cpu_system_s: float
+    cpu_user_s: float | None
+    cpu_system_s: float | None
     memory_bytes: int | None
     threads: int | None
     context_switches: int | None
     steal_s: float | None = None  # host only
+    cpu_s: float | None = None
+    throttled_s: float | None = None
+    part: str | None = None
+    source: str | None = None
+
+    @property
+    def cpu_total_s(self) -> float | None:
+        """User and system time together."""
+        return _total(self.cpu_s, self.cpu_user_s, self.cpu_system_s)
 
 
 @dataclass(frozen=True, slots=True)
 class ComponentUsage:
-    """What one component used between the edges of the measured window. None: not measured."""
+    """What one component used between the edges of the measured window. None: not measured.
+
+    Attributes:
+        window_s: between the first and the last instant of the window at which all of it was counted.
+        cpu_s: user and system time together; None (as in old results): their sum.
+        source: who counted; None: the host's own kernel.
+        note: what a reader has to know of it: why it was not measured, or how far the number holds.
+    """
 
     component: str
     window_s: float
@@ -89,13 +112,21 @@ class ComponentUsage:
     throttled_s: float | None = None
     steal_ratio: float | None = None  # host only
     steal_worst_10s_ratio: float | None = None  # host only
+    cpu_s: float | None = None
+    source: str | None = None
+    note: str | None = None
 
     @property
     def cores(self) -> float | None:
         """Mean number of cores in use over the window."""
-        if self.cpu_user_s is None or self.cpu_system_s is None:
-            return None
-        return (self.cpu_user_s + self.cpu_system_s) / self.window_s
+        total = _total(self.cpu_s, self.cpu_user_s, self.cpu_system_s)
+        return None if total is None else total / self.window_s
+
+
+def _total(both: float | None, user: float | None, system: float | None) -> float | None:
+    if both is not None:
+        return both
+    return None if user is None or system is None else user + system
 
 
 @dataclass(frozen=True, slots=True)

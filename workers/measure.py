@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 import time
@@ -18,7 +17,8 @@ from meshgauge.trial import GateResult, LoadResult, MeasuredTrial, UsageSample
 from reports.gates import evaluate_gates
 from workers.load.order import LoadOrder
 from workers.load_run import LoadRun
-from workers.telemetry import Sampler, reduce_usage
+from workers.telemetry import Sampler
+from workers.usage import reduce_usage
 
 _SILENCE_S = 30.0  # the master tells how it goes once a second
 
@@ -131,7 +131,7 @@ class TrialMeasurement:
         return MeasuredTrial(self._order.trial_id, "invalid", reason, None, (), (), (), self._checks_json())
 
     def _judged(self, load: LoadResult, samples: Sequence[UsageSample]) -> MeasuredTrial:
-        usage = reduce_usage(samples, os.cpu_count() or 1)
+        usage = reduce_usage(samples, self._environment.host_cores, self._order.window_s)
         lost = self._environment.lost_components()
         gates = evaluate_gates(load, usage, self._checks, lost)
         bad = [gate for gate in gates if gate.status == "invalid"]

@@ -1,19 +1,19 @@
-"""Telemetry: reads every component's counters at the window's edges and each second, and reduces them."""
+"""Telemetry: reads every component's counters at the window's edges and each second."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from meshgauge.errors import MeasurementError
-from meshgauge.trial import ComponentUsage, UsageSample
+from meshgauge.trial import UsageSample
 
 PERIOD_S = 1.0
-_STEAL_SPAN_S = 10.0
+_SAME_INSTANT_S = 0.001  # the resolution of the timestamps counters come with
 
 Read = Callable[[], Sequence[UsageSample]]
 
@@ -30,6 +30,7 @@ class Sampler:
         self._start = start_monotonic_s
         self._window = window_s
         self._samples: list[UsageSample] = []
+        self._newest_s: dict[tuple[str, str | None], float] = {}
         self._failure: BaseException | None = None
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="telemetry", daemon=True)
@@ -40,9 +41,28 @@ class Sampler:
             for offset_s in sampling_offsets_s(self._window):
                 if self._stopped.wait(max(0.0, self._start + offset_s - time.monotonic())):
                     return
-                self._samples.extend(replace(s, at_s=s.at_s - self._start) for s in self._read())
+                self._samples.extend(self._inside(self._read()))
         except Exception as error:  # raised again in ``result``, on the caller's thread
             self._failure = error
+
+    def _inside(self, samples: Sequence[UsageSample]) -> Iterator[UsageSample]:
+        """Yield samples with ``at_s`` from the window's start on.
+
+        Parts are counted when it suits whoever counts them: what was counted outside the window, or was read before,
+        is no sample of the window. The rest was counted by us, at its edges and between.
+        """
+        for sample in samples:
+            moved = replace(sample, at_s=sample.at_s - self._start)
+            if moved.part is not None and not (0.0 <= moved.at_s <= self._window and self._is_new(moved)):
+                continue
+            yield moved
+
+    def _is_new(self, sample: UsageSample) -> bool:
+        """Whether its counters are of another instant than those read last."""
+        key = (sample.component, sample.part)
+        before = self._newest_s.get(key)
+        self._newest_s[key] = sample.at_s
+        return before is None or sample.at_s - before > _SAME_INSTANT_S
 
     def stop(self) -> None:
         """Give up: nothing more is read."""
@@ -65,59 +85,3 @@ def sampling_offsets_s(window_s: float) -> tuple[float, ...]:
     """Return when to sample, in seconds after the window's start: its edges, and each second between."""
     inner = np.arange(0.0, window_s - PERIOD_S / 2, PERIOD_S)
     return (*map(float, inner), window_s)
-
-
-def reduce_usage(samples: Sequence[UsageSample], host_cores: int) -> tuple[ComponentUsage, ...]:
-    """Return what each component used between its first and its last sample.
-
-    Raises:
-        MeasurementError: a component has a single sample.
-    """
-    by_component: dict[str, list[UsageSample]] = {}
-    for sample in samples:
-        by_component.setdefault(sample.component, []).append(sample)
-    return tuple(_reduced(component, series, host_cores) for component, series in by_component.items())
-
-
-def _reduced(component: str, series: Sequence[UsageSample], host_cores: int) -> ComponentUsage:
-    first, last = series[0], series[-1]
-    window_s = last.at_s - first.at_s
-    if window_s <= 0:
-        raise MeasurementError(f"component {component} was sampled once only; the window is too short")
-    memory = [sample.memory_bytes for sample in series if sample.memory_bytes is not None]
-    threads = [sample.threads for sample in series if sample.threads is not None]
-    switches = _difference(first.context_switches, last.context_switches)
-    return ComponentUsage(
-        component=component,
-        window_s=window_s,
-        cpu_user_s=last.cpu_user_s - first.cpu_user_s,
-        cpu_system_s=last.cpu_system_s - first.cpu_system_s,
-        memory_mean_bytes=float(np.mean(memory)) if memory else None,
-        memory_peak_bytes=float(max(memory)) if memory else None,
-        threads=max(threads) if threads else None,
-        context_switches=None if switches is None else int(switches),
-        steal_ratio=_steal_ratio(first, last, host_cores),
-        steal_worst_10s_ratio=_worst_steal(series, host_cores),
-    )
-
-
-def _difference(first: float | None, last: float | None) -> float | None:
-    return None if first is None or last is None else last - first
-
-
-def _steal_ratio(first: UsageSample, last: UsageSample, cores: int) -> float | None:
-    """Return the share of all cores' time that the hypervisor took."""
-    stolen_s = _difference(first.steal_s, last.steal_s)
-    return None if stolen_s is None else stolen_s / ((last.at_s - first.at_s) * cores)
-
-
-def _worst_steal(series: Sequence[UsageSample], cores: int) -> float | None:
-    """Return the highest steal ratio over any stretch of 10 s (over the whole window when it is shorter)."""
-    stretches = [
-        (first, last)
-        for first in series
-        for last in series
-        if abs(last.at_s - first.at_s - _STEAL_SPAN_S) <= PERIOD_S / 2
-    ] or [(series[0], series[-1])]
-    ratios = [ratio for pair in stretches if (ratio := _steal_ratio(*pair, cores)) is not None]
-    return max(ratios, default=None)

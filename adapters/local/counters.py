@@ -14,6 +14,14 @@ from meshgauge.trial import UsageSample
 _TRIES = 3
 
 
+@dataclass(frozen=True, slots=True)
+class KernelSample(UsageSample):
+    """What our own kernel counted: it always tells user from system time."""
+
+    cpu_user_s: float
+    cpu_system_s: float
+
+
 class ComponentMeter:
     """Adds up the counters of one component, whatever its processes do meanwhile.
 
@@ -32,8 +40,8 @@ class ComponentMeter:
         self.component = component
         self._guards = tuple(guards)
         self._roots = tuple(roots)
-        self._before: UsageSample | None = None  # everything counted for roots that were replaced
-        self._last: UsageSample | None = None
+        self._before: KernelSample | None = None  # everything counted for roots that were replaced
+        self._last: KernelSample | None = None
 
     def follow(self, roots: Iterable[int]) -> None:
         """Count these processes from now on, on top of what was counted so far."""
@@ -44,7 +52,7 @@ class ComponentMeter:
         """Return the living processes of the component."""
         return [pid for pid in self._walk() if procfs.is_alive(pid)]
 
-    def sample(self) -> UsageSample | None:
+    def sample(self) -> KernelSample | None:
         """Return the counters now; None while no process was ever seen."""
         sums = self._read()
         if sums is None:
@@ -58,7 +66,7 @@ class ComponentMeter:
         below = [pid for guard in self._guards for pid in procfs.tree(guard)[1:]]
         return below + [pid for root in self._roots for pid in procfs.tree(root)]
 
-    def _read(self) -> UsageSample | None:
+    def _read(self) -> KernelSample | None:
         """Read all processes at one moment: again, when one came or went while reading."""
         for _ in range(_TRIES):
             pids = self._walk()
@@ -68,7 +76,7 @@ class ComponentMeter:
                 break
         if not readings and not any(map(sum, reaped)):
             return None
-        return UsageSample(
+        return KernelSample(
             component=self.component,
             at_s=time.monotonic(),
             cpu_user_s=sum(r.cpu_user_s + r.reaped_user_s for r in readings) + sum(user for user, _ in reaped),
@@ -78,7 +86,7 @@ class ComponentMeter:
             context_switches=sum(r.context_switches for r in readings),
         )
 
-    def _not_going_back(self, sums: UsageSample) -> UsageSample:
+    def _not_going_back(self, sums: KernelSample) -> KernelSample:
         """Add what earlier roots used; keep the total from shrinking when a process just ended unseen."""
         before, last = self._before, self._last
         user, system, switches = sums.cpu_user_s, sums.cpu_system_s, sums.context_switches or 0
@@ -128,7 +136,7 @@ class HostMeter:
         self._last_user_s = 0.0
         self._last_system_s = 0.0
 
-    def sample(self, spinner_user_s: float = 0.0, spinner_system_s: float = 0.0) -> UsageSample:
+    def sample(self, spinner_user_s: float = 0.0, spinner_system_s: float = 0.0) -> KernelSample:
         """Return the counters now.
 
         Args:
@@ -140,7 +148,7 @@ class HostMeter:
         system_s = times.system_s + times.interrupts_s - spinner_system_s
         self._last_system_s = max(self._last_system_s, system_s)
         memory = _meminfo()
-        return UsageSample(
+        return KernelSample(
             component="host",
             at_s=time.monotonic(),
             cpu_user_s=self._last_user_s,

@@ -14,10 +14,9 @@ from typing import Any
 import pytest
 
 from adapters.local.cookie import Cookie
-from adapters.local.counters import ComponentMeter, HostMeter, read_host_times
+from adapters.local.counters import ComponentMeter, HostMeter, KernelSample, read_host_times
 from adapters.local.processes import Command, Guarded, start, stop_all
 from adapters.local.procfs import read_process
-from meshgauge.trial import UsageSample
 
 # Burns a share of one core: works in slices until its own CPU clock says so, and sleeps between. A fifth of it is
 # burnt by children that end inside the window; the kernel's clock, not a guess, decides when enough is burnt.
@@ -187,9 +186,9 @@ def test_the_host_never_goes_back_when_clocks_of_spinners_and_ticks_differ() -> 
 def test_neither_part_goes_back_when_the_kernels_split_wanders(monkeypatch: pytest.MonkeyPatch) -> None:
     readings = iter([(0.0117, 0.0083), (0.0100, 0.0110), (0.0050, 0.0300)])  # sums: 20, 21 and 35 ms
 
-    def read() -> UsageSample:
+    def read() -> KernelSample:
         user_s, system_s = next(readings)
-        return UsageSample("app", 0.0, user_s, system_s, 1, 1, 1)
+        return KernelSample("app", 0.0, user_s, system_s, 1, 1, 1)
 
     meter = ComponentMeter("app")
     monkeypatch.setattr(meter, "_read", read)

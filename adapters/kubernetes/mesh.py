@@ -148,12 +148,14 @@ class Passage:
         connections: TCP connections taken for the application.
         encrypted: of ``requests`` (or, without them, of ``connections``), those under mutual TLS.
         retries: requests sent upstream again.
+        in_sync: whether the proxy holds, and took, all that its control plane last told it; no cumulative count.
     """
 
     requests: float | None = None
     connections: float | None = None
     encrypted: float | None = None
     retries: float | None = None
+    in_sync: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from meshgauge.store import load_jobs
 from meshgauge.store.database import transaction
 from workers import guard, places
 from workers.load.launch import load_environment, worker_argv
-from workers.watch import margin_s
+from workers.watching import margin_s
 
 log = structlog.get_logger()
 

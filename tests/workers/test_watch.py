@@ -18,7 +18,8 @@ from meshgauge.settings import Settings
 from meshgauge.store.database import transaction
 from meshgauge.trial import MeasuredTrial
 from workers import guard, spool
-from workers.watch import Watcher, margin_s
+from workers.watch import Watcher
+from workers.watching import margin_s
 from workers.work import WorkOrder
 
 Away = Callable[[], contextlib.AbstractContextManager[None]]

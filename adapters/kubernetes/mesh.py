@@ -111,6 +111,7 @@ class Enrolment:
     load_annotations: Mapping[str, str] = field(default_factory=dict)
     app_service_protocol: str = "http"  # the Service port's appProtocol, and the prefix of its name
     app_host: str = ""  # where load is sent instead of the Service's name (Traefik Mesh)
+    service_account_token: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,495 @@
+"""One API server, as one user. The only module that knows the Kubernetes client library."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+import urllib3
+import yaml
+from urllib3.exceptions import HTTPError, InsecureRequestWarning, ProtocolError
+
+from adapters.kubernetes import discovery, kubeconfig
+from adapters.kubernetes.api import (
+    FIELD_MANAGER,
+    Cluster,
+    Kind,
+    Manifest,
+    ObjectRef,
+    Permission,
+    ServedKind,
+    WatchEvent,
+)
+from adapters.kubernetes.refusals import message_of, refusal
+from meshgauge.errors import ConfigurationError, EnvironmentUpError, MeshgaugeError, ServiceUnavailableError
+
+_CONNECT_S = 5.0
+_READ_S = 30.0  # a page of a list, or an apply that passes webhooks (10 s each by default)
+_PAGE = 500  # objects a page of a list, as kubectl asks
+
+_ATTEMPTS = 4
+_LONGEST_PAUSE_S = 3.0  # what we wait at most when the API server asks for patience (Retry-After)
+_REPEATABLE = frozenset({"GET", "PATCH", "DELETE"})  # a POST may have been done before its connection broke
+
+# A kind is served a moment after its CRD is Established: 1 to 2 s seen with kube-apiserver 1.36.
+_SERVED_WITHIN_S = 15.0
+
+_CONNECTIONS = 32  # kept open at most; more than the threads we ask from
+
+_AS_METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
+_CRD = Kind("apiextensions.k8s.io/v1", "CustomResourceDefinition")
+
+_Query = list[tuple[str, str]]
+
+
+def connect(context: str | None = None) -> Cluster:
+    """Return the API server of a kubeconfig context. Sends nothing yet.
+
+    Args:
+        context: None: the kubeconfig's current one; without any, the cluster this process is a pod of.
+
+    Raises:
+        ConfigurationError: there is no such context (names those there are), no kubeconfig, or one that is broken.
+    """
+    config = kubeconfig.read(kubeconfig.files())
+    name = context or config.get("current-context")
+    if name is not None:
+        return ApiServer(name, kubeconfig.only(config, name))
+    own = kubeconfig.in_cluster()
+    if own is not None:
+        return ApiServer("in-cluster", own)
+    known = kubeconfig.contexts(config)
+    raise ConfigurationError(
+        f"the kubeconfig has no current context; name one of: {', '.join(known)}"
+        if known
+        else "there is no kubeconfig (KUBECONFIG, ~/.kube/config) and this process runs in no cluster"
+    )
+
+
+class ApiServer:
+    """``Cluster`` over HTTP. Safe to use from several threads."""
+
+    def __init__(self, name: str, config: Mapping[str, Any]) -> None:
+        self.name = name
+        self._config: Final = config
+        self._folder: Final = tempfile.TemporaryDirectory(prefix="meshgauge-kube-")  # mode 0700
+        self._lock: Final = threading.Lock()
+        self._served: dict[Kind, ServedKind] = {}
+        try:
+            self._client = _client(config, Path(self._folder.name), name)
+        except ConfigurationError:
+            self._folder.cleanup()
+            raise
+        self._is_verified = bool(self._client.configuration.verify_ssl)
+
+    def version(self) -> str:
+        """Return the API server's version, ``1.34.1``; a vendor's suffix is kept, the leading ``v`` is not."""
+        reply = self._json("GET", "/version", "tell its version")
+        return str(reply["gitVersion"]).removeprefix("v")
+
+    def kinds(self) -> Sequence[ServedKind]:
+        """Return every preferred kind that can be listed, asked anew."""
+        core, groups = (
+            self._json("GET", path, "tell what it serves", accept=discovery.ACCEPT) for path in ("/api", "/apis")
+        )
+        if discovery.is_aggregated(core) and discovery.is_aggregated(groups):
+            versions = [*discovery.aggregated(core), *discovery.aggregated(groups)]
+        else:
+            versions = [self._kinds_of(name) for name in ["v1", *discovery.group_versions(groups)]]
+        found = list(discovery.preferred(versions))
+        with self._lock:
+            self._served |= {served.kind: served for served in found}
+        return found
+
+    def get(self, ref: ObjectRef) -> Manifest | None:
+        """Return the object, or None when there is none."""
+        return self._at(ref, "GET", f"get {ref}")
+
+    def list(
+        self, kind: Kind, namespace: str | None = None, labels: str | None = None, fields: str | None = None
+    ) -> Sequence[Manifest]:
+        """Return objects, page by page."""
+        return self._list(kind, namespace, labels, fields, "application/json")[0]
+
+    def metadata(
+        self, kind: Kind, namespace: str | None = None, labels: str | None = None, fields: str | None = None
+    ) -> Sequence[Manifest]:
+        """Return objects without what they hold."""
+        found, _ = self._list(kind, namespace, labels, fields, _AS_METADATA)
+        return [{**_type(kind), "metadata": item["metadata"]} for item in found]
+
+    def watch(
+        self, kind: Kind, namespace: str | None, timeout_s: float, labels: str | None = None, fields: str | None = None
+    ) -> Iterator[WatchEvent]:
+        """Yield what there is, then what changes; a kind that is not served has neither."""
+        deadline = time.monotonic() + timeout_s
+        selectors = _selectors(labels, fields)
+        while True:
+            found, since = self._list(kind, namespace, labels, fields, "application/json")
+            yield from (WatchEvent("ADDED", item) for item in found)
+            served = self._find(kind) if since else None
+            while served is not None and since and time.monotonic() < deadline:
+                path = _path(served, namespace or "", "")
+                for change in self._follow(path, f"watch {served.plural}", selectors, since, deadline):
+                    if isinstance(change, str):
+                        since = change
+                    else:
+                        yield change
+            if served is None or time.monotonic() >= deadline:
+                return
+
+    def create(self, manifest: Manifest) -> Manifest:
+        """Create the object."""
+        ref = ObjectRef.of(manifest)
+        path = _path(self._must_find(ref.kind), ref.namespace, "")
+        return self._json("POST", path, f"create {ref}", [("fieldManager", FIELD_MANAGER)], manifest)
+
+    def apply(self, manifest: Manifest, *, force: bool = False) -> Manifest:
+        """Server-side apply."""
+        ref = ObjectRef.of(manifest)
+        path = _path(self._must_find(ref.kind), ref.namespace, ref.name)
+        query = [("fieldManager", FIELD_MANAGER), ("force", "true" if force else "false")]
+        return self._json("PATCH", path, f"apply {ref}", query, manifest, "application/apply-patch+yaml")
+
+    def patch(self, ref: ObjectRef, patch: Manifest) -> Manifest | None:
+        """Merge-patch the object."""
+        query = [("fieldManager", FIELD_MANAGER)]
+        return self._at(ref, "PATCH", f"patch {ref}", query, patch, "application/merge-patch+json")
+
+    def delete(self, ref: ObjectRef, *, grace_s: int | None = None) -> bool:
+        """Delete the object, and what it owns, in the background."""
+        query = [("propagationPolicy", "Background")]
+        if grace_s is not None:
+            query.append(("gracePeriodSeconds", str(grace_s)))
+        return self._at(ref, "DELETE", f"delete {ref}", query) is not None
+
+    def text(self, path: str, timeout_s: float = 10.0) -> str:
+        """GET a text endpoint."""
+        reply = self._request("GET", path, f"read {path}", accept="*/*", read_s=timeout_s)
+        return reply.data.decode(errors="replace")
+
+    def missing(self, permissions: Sequence[Permission]) -> Sequence[Permission]:
+        """Return the permissions we do not hold, each with the verbs that are missing."""
+        wanting = []
+        for asked in permissions:
+            verbs = tuple(verb for verb in asked.verbs if not self._may(asked.group, asked.resource, verb))
+            if verbs:
+                wanting.append(Permission(asked.group, asked.resource, verbs))
+        return wanting
+
+    def helm_environment(self) -> Mapping[str, str]:
+        """Return KUBECONFIG of a private file with this context alone."""
+        path = Path(self._folder.name) / "kubeconfig"
+        with self._lock:
+            if not path.exists():
+                with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                    yaml.safe_dump(dict(self._config), file)
+        return {"KUBECONFIG": str(path)}
+
+    def close(self) -> None:
+        """Close connections and remove the private folder."""
+        self._client.client.close()
+        self._folder.cleanup()
+
+    # -- what is served
+
+    def _at(self, ref: ObjectRef, method: str, did: str, *args: Any) -> Manifest | None:
+        """Ask something of one object; None: there is none, or its kind is not served."""
+        served = self._find(ref.kind)
+        if served is None:
+            return None
+        try:
+            return self._json(method, _path(served, ref.namespace, ref.name), did, *args)
+        except _NotThereError:
+            return None
+
+    def _find(self, kind: Kind) -> ServedKind | None:
+        with self._lock:
+            known = self._served.get(kind)
+        return known or self._ask_for(kind)
+
+    def _ask_for(self, kind: Kind) -> ServedKind | None:
+        found = {served.kind: served for served in self._kinds_of(kind.api_version)}
+        self._forget(kind)
+        with self._lock:
+            self._served |= found
+        return found.get(kind)
+
+    def _forget(self, kind: Kind) -> None:
+        with self._lock:
+            self._served.pop(kind, None)
+
+    def _kinds_of(self, api_version: str) -> list[ServedKind]:
+        path = f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
+        try:
+            return discovery.plain(self._json("GET", path, f"tell the kinds of {api_version}"))
+        except _NotThereError:
+            return []
+        except ServiceUnavailableError:  # an aggregated API whose backend is away serves nothing, the others do
+            self.version()
+            return []
+
+    def _must_find(self, kind: Kind) -> ServedKind:
+        """Return how ``kind`` is served, waiting a moment for one whose CRD has just been made."""
+        deadline = time.monotonic() + _SERVED_WITHIN_S
+        while (served := self._find(kind)) is None:
+            crds = self.list(_CRD)
+            is_coming = any(
+                crd["spec"]["group"] == kind.group and crd["spec"]["names"]["kind"] == kind.name for crd in crds
+            )
+            if not is_coming or time.monotonic() > deadline:
+                raise EnvironmentUpError(
+                    f"the API server of {self.name} does not serve {kind}; install the CRD, or another version of it"
+                )
+            time.sleep(0.2)  # discovery cannot be watched
+        return served
+
+    def _may(self, group: str, resource: str, verb: str) -> bool:
+        plural, _, subresource = resource.partition("/")
+        attributes = {"group": group, "resource": plural, "subresource": subresource, "verb": verb}
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": attributes},
+        }
+        path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+        reply = self._json("POST", path, "tell what we may do", body=review)
+        return bool(reply["status"]["allowed"])
+
+    # -- lists and watches
+
+    def _list(
+        self, kind: Kind, namespace: str | None, labels: str | None, fields: str | None, accept: str
+    ) -> tuple[Sequence[Manifest], str]:
+        """Return all objects and the resource version they are of; no version: the kind is not served."""
+        items: list[Manifest] = []
+        served, page = self._find(kind), ""
+        while served is not None:
+            query = [*_selectors(labels, fields), ("limit", str(_PAGE)), *([("continue", page)] if page else [])]
+            try:
+                document = self._json(
+                    "GET", _path(served, namespace or "", ""), f"list {served.plural}", query, accept=accept
+                )
+            except _NotThereError:  # its CRD has gone
+                self._forget(kind)
+                break
+            except _ExpiredError:  # the pages went stale while we turned them
+                items, page = [], ""
+                continue
+            items += [_type(kind) | item for item in document["items"] or ()]
+            page = document["metadata"].get("continue", "")
+            if not page:
+                return items, document["metadata"]["resourceVersion"]
+        return [], ""
+
+    def _follow(
+        self, path: str, did: str, selectors: _Query, since: str, deadline: float
+    ) -> Iterator[WatchEvent | str]:
+        """Yield changes, and after each the resource version it leads to; an empty one: list again."""
+        left_s = max(deadline - time.monotonic(), 0.05)
+        query = [*selectors, ("watch", "true"), ("allowWatchBookmarks", "true"), ("resourceVersion", since)]
+        query.append(("timeoutSeconds", str(math.ceil(left_s))))
+        try:
+            reply = self._request("GET", path, did, query, read_s=left_s, is_stream=True)
+        except (_NotThereError, _ExpiredError):
+            yield ""
+            return
+        try:
+            for line in _lines(reply):
+                change = json.loads(line)
+                if change["type"] == "ERROR":  # 410 Gone, mostly
+                    yield ""
+                    return
+                if change["type"] != "BOOKMARK":
+                    yield WatchEvent(change["type"], change["object"])
+                yield change["object"]["metadata"]["resourceVersion"]
+                if time.monotonic() > deadline:
+                    return
+        except (HTTPError, ValueError):  # our time is over, or cut in mid-line: the caller takes it up again
+            return
+        finally:
+            reply.close()
+
+    # -- requests
+
+    def _json(
+        self,
+        method: str,
+        path: str,
+        did: str,
+        query: _Query | None = None,
+        body: Manifest | None = None,
+        content_type: str = "application/json",
+        accept: str = "application/json",
+    ) -> Manifest:
+        reply = self._request(method, path, did, query, body, content_type, accept)
+        document: Manifest = json.loads(reply.data)
+        return document
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        did: str,
+        query: _Query | None = None,
+        body: Manifest | None = None,
+        content_type: str = "application/json",
+        accept: str = "application/json",
+        read_s: float = _READ_S,
+        is_stream: bool = False,
+    ) -> urllib3.BaseHTTPResponse:
+        """Send, again where that is safe; return a good reply, read unless it is a stream."""
+        attempt = 1
+        while True:
+            try:
+                reply = self._send(method, path, list(query or ()), body, content_type, accept, read_s)
+                if not is_stream:
+                    _ = reply.data  # read here, so that a connection cut in mid-reply counts as one attempt
+            except HTTPError as error:
+                if attempt >= _ATTEMPTS or method not in _REPEATABLE or not isinstance(error, ProtocolError):
+                    raise self._unreachable(error, did) from None
+            except _api_exception() as error:
+                if attempt >= _ATTEMPTS or error.status != 429:  # 429: refused before it was looked at
+                    raise self._refusal(error.status, error.body or error.reason, did) from None
+                time.sleep(_pause_s((error.headers or {}).get("Retry-After")))
+            else:
+                return reply
+            attempt += 1
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        query: _Query,
+        body: Manifest | None,
+        content_type: str,
+        accept: str,
+        read_s: float,
+    ) -> urllib3.BaseHTTPResponse:
+        if not self._is_verified:  # as the kubeconfig asks; said each time, since others reset filters
+            warnings.simplefilter("ignore", InsecureRequestWarning)
+        reply: urllib3.BaseHTTPResponse = self._client.request(
+            method,
+            path,
+            body=body,
+            query_params=query,
+            header_params={"Accept": accept},
+            content_type=content_type,
+            serialize=False,
+            _request_timeout=(_CONNECT_S, read_s),
+        )
+        return reply
+
+    def _unreachable(self, error: HTTPError, did: str) -> ServiceUnavailableError:
+        server = self._client.configuration.host
+        return ServiceUnavailableError(
+            f"the API server of {self.name} ({server}) does not answer, asked to {did}: {_reason(error)}"
+        )
+
+    def _refusal(self, status: int, body: Any, did: str) -> MeshgaugeError:
+        if status == 0:  # how the client library tells failures of TLS
+            server = self._client.configuration.host
+            return ConfigurationError(
+                f"no TLS connection to the API server of {self.name} ({server}): {message_of(body)}; "
+                "look at certificate-authority, client-certificate and client-key in the kubeconfig"
+            )
+        error = refusal(status, body, did, self.name)
+        special = {404: _NotThereError, 410: _ExpiredError}.get(status)
+        return special(*error.args) if special else error
+
+
+class _NotThereError(EnvironmentUpError):
+    """404: the object, or its kind, is not there."""
+
+
+class _ExpiredError(EnvironmentUpError):
+    """410: the resource version we build on is too old."""
+
+
+def _client(config: Mapping[str, Any], folder: Path, name: str) -> Any:
+    """Return the library's client of this configuration."""
+    from kubernetes import client, dynamic  # noqa: PLC0415 - 0.3 s, which commands without a cluster need not pay
+    from kubernetes import config as loading  # noqa: PLC0415
+
+    configuration = client.Configuration()
+    configuration.retries = False
+    configuration.connection_pool_maxsize = _CONNECTIONS
+    try:
+        load: Any = loading.load_kube_config_from_dict
+        load(kubeconfig.with_files(config, folder), client_configuration=configuration, persist_config=False)
+        for user in config["users"]:
+            if user["user"].get("tokenFile"):
+                configuration.refresh_api_key_hook = _rereading(Path(user["user"]["tokenFile"]))
+        api = client.ApiClient(configuration)
+    except (loading.ConfigException, HTTPError, OSError, ValueError, KeyError) as error:
+        raise ConfigurationError(f"context {name!r} of the kubeconfig cannot be used: {error}") from None
+    api.user_agent = "meshgauge"
+    make: Any = dynamic.DynamicClient
+    return make(api, discoverer=_NoDiscovery)
+
+
+def _rereading(path: Path) -> Callable[[Any], None]:
+    """Return what keeps the token up to date: whoever writes the file renews it (the kubelet, hourly)."""
+
+    def reread(configuration: Any) -> None:
+        for key in list(configuration.api_key):
+            configuration.api_key[key] = f"Bearer {path.read_text().strip()}"
+
+    return reread
+
+
+class _NoDiscovery:
+    """Keeps the library from asking for all kinds and writing them to a file that all users share."""
+
+    def __init__(self, _client: Any, _cache_file: Any) -> None: ...
+
+
+def _api_exception() -> type[Any]:
+    from kubernetes.client.exceptions import ApiException  # noqa: PLC0415 - loaded with the client
+
+    found: type[Any] = ApiException
+    return found
+
+
+def _path(served: ServedKind, namespace: str, name: str) -> str:
+    """Return the path of a kind, in a namespace or everywhere, or of one object."""
+    version = served.kind.api_version
+    parts = ["/apis" if "/" in version else "/api", version]
+    if served.is_namespaced and (namespace or name):
+        parts += ["namespaces", quote(namespace or "default", safe="")]
+    return "/".join([*parts, served.plural, *([quote(name, safe="")] if name else [])])
+
+
+def _type(kind: Kind) -> Manifest:
+    return {"apiVersion": kind.api_version, "kind": kind.name}
+
+
+def _selectors(labels: str | None, fields: str | None) -> _Query:
+    return [(name, value) for name, value in (("labelSelector", labels), ("fieldSelector", fields)) if value]
+
+
+def _lines(reply: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+    """Yield the lines of a stream as they come."""
+    rest = b""
+    for chunk in reply.stream(None):
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from (line for line in lines if line.strip())
+
+
+def _pause_s(asked: str | None) -> float:
+    return min(float(asked), _LONGEST_PAUSE_S) if asked and asked.isdecimal() else 1.0
+
+
+def _reason(error: HTTPError) -> str:
+    """Return the last, plainest part of the library's words."""
+    text = str(error)
+    return text.rpartition("): ")[2] or text

@@ -1,4 +1,4 @@
-"""One API server, as one user. The only module that knows the Kubernetes client library."""
+"""One API server, as one user: what is served, read, watched, written and permitted."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ import os
 import tempfile
 import threading
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
 import urllib3
 import yaml
-from urllib3.exceptions import HTTPError, InsecureRequestWarning, ProtocolError
+from urllib3.exceptions import HTTPError
 
 from adapters.kubernetes import discovery, kubeconfig
 from adapters.kubernetes.api import (
@@ -29,26 +28,17 @@ from adapters.kubernetes.api import (
     ServedKind,
     WatchEvent,
 )
-from adapters.kubernetes.refusals import message_of, refusal
-from meshgauge.errors import ConfigurationError, EnvironmentUpError, MeshgaugeError, ServiceUnavailableError
+from adapters.kubernetes.refusals import ExpiredError, NotThereError
+from adapters.kubernetes.wire import Query, Wire
+from meshgauge.errors import ConfigurationError, EnvironmentUpError, ServiceUnavailableError
 
-_CONNECT_S = 5.0
-_READ_S = 30.0  # a page of a list, or an apply that passes webhooks (10 s each by default)
 _PAGE = 500  # objects a page of a list, as kubectl asks
 
-_ATTEMPTS = 4
-_LONGEST_PAUSE_S = 3.0  # what we wait at most when the API server asks for patience (Retry-After)
-_REPEATABLE = frozenset({"GET", "PATCH", "DELETE"})  # a POST may have been done before its connection broke
-
-# A kind is served a moment after its CRD is Established: 1 to 2 s seen with kube-apiserver 1.36.
+# A kind is served a moment after its CRD is Established: 0.2 to 2 s seen with kube-apiserver 1.36.
 _SERVED_WITHIN_S = 15.0
-
-_CONNECTIONS = 32  # kept open at most; more than the threads we ask from
 
 _AS_METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
 _CRD = Kind("apiextensions.k8s.io/v1", "CustomResourceDefinition")
-
-_Query = list[tuple[str, str]]
 
 
 def connect(context: str | None = None) -> Cluster:
@@ -75,6 +65,9 @@ def connect(context: str | None = None) -> Cluster:
     )
 
 
+Manifests = list[Manifest]  # within the class, list is a method
+
+
 class ApiServer:
     """``Cluster`` over HTTP. Safe to use from several threads."""
 
@@ -85,26 +78,25 @@ class ApiServer:
         self._lock: Final = threading.Lock()
         self._served: dict[Kind, ServedKind] = {}
         try:
-            self._client = _client(config, Path(self._folder.name), name)
+            self._wire = Wire(name, config, Path(self._folder.name))
         except ConfigurationError:
             self._folder.cleanup()
             raise
-        self._is_verified = bool(self._client.configuration.verify_ssl)
 
     def version(self) -> str:
         """Return the API server's version, ``1.34.1``; a vendor's suffix is kept, the leading ``v`` is not."""
-        reply = self._json("GET", "/version", "tell its version")
+        reply = self._wire.json("GET", "/version", "tell its version")
         return str(reply["gitVersion"]).removeprefix("v")
 
     def kinds(self) -> Sequence[ServedKind]:
         """Return every preferred kind that can be listed, asked anew."""
         core, groups = (
-            self._json("GET", path, "tell what it serves", accept=discovery.ACCEPT) for path in ("/api", "/apis")
+            self._wire.json("GET", path, "tell what it serves", accept=discovery.ACCEPT) for path in ("/api", "/apis")
         )
         if discovery.is_aggregated(core) and discovery.is_aggregated(groups):
             versions = [*discovery.aggregated(core), *discovery.aggregated(groups)]
         else:
-            versions = [self._kinds_of(name) for name in ["v1", *discovery.group_versions(groups)]]
+            versions = [list(self._kinds_of(name)) for name in ["v1", *discovery.group_versions(groups)]]
         found = list(discovery.preferred(versions))
         with self._lock:
             self._served |= {served.kind: served for served in found}
@@ -151,14 +143,14 @@ class ApiServer:
         """Create the object."""
         ref = ObjectRef.of(manifest)
         path = _path(self._must_find(ref.kind), ref.namespace, "")
-        return self._json("POST", path, f"create {ref}", [("fieldManager", FIELD_MANAGER)], manifest)
+        return self._wire.json("POST", path, f"create {ref}", [("fieldManager", FIELD_MANAGER)], manifest)
 
     def apply(self, manifest: Manifest, *, force: bool = False) -> Manifest:
         """Server-side apply."""
         ref = ObjectRef.of(manifest)
         path = _path(self._must_find(ref.kind), ref.namespace, ref.name)
         query = [("fieldManager", FIELD_MANAGER), ("force", "true" if force else "false")]
-        return self._json("PATCH", path, f"apply {ref}", query, manifest, "application/apply-patch+yaml")
+        return self._wire.json("PATCH", path, f"apply {ref}", query, manifest, "application/apply-patch+yaml")
 
     def patch(self, ref: ObjectRef, patch: Manifest) -> Manifest | None:
         """Merge-patch the object."""
@@ -174,7 +166,7 @@ class ApiServer:
 
     def text(self, path: str, timeout_s: float = 10.0) -> str:
         """GET a text endpoint."""
-        reply = self._request("GET", path, f"read {path}", accept="*/*", read_s=timeout_s)
+        reply = self._wire.request("GET", path, f"read {path}", accept="*/*", read_s=timeout_s)
         return reply.data.decode(errors="replace")
 
     def missing(self, permissions: Sequence[Permission]) -> Sequence[Permission]:
@@ -197,7 +189,7 @@ class ApiServer:
 
     def close(self) -> None:
         """Close connections and remove the private folder."""
-        self._client.client.close()
+        self._wire.close()
         self._folder.cleanup()
 
     # -- what is served
@@ -208,8 +200,8 @@ class ApiServer:
         if served is None:
             return None
         try:
-            return self._json(method, _path(served, ref.namespace, ref.name), did, *args)
-        except _NotThereError:
+            return self._wire.json(method, _path(served, ref.namespace, ref.name), did, *args)
+        except NotThereError:
             return None
 
     def _find(self, kind: Kind) -> ServedKind | None:
@@ -228,11 +220,11 @@ class ApiServer:
         with self._lock:
             self._served.pop(kind, None)
 
-    def _kinds_of(self, api_version: str) -> list[ServedKind]:
+    def _kinds_of(self, api_version: str) -> Sequence[ServedKind]:
         path = f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
         try:
-            return discovery.plain(self._json("GET", path, f"tell the kinds of {api_version}"))
-        except _NotThereError:
+            return discovery.plain(self._wire.json("GET", path, f"tell the kinds of {api_version}"))
+        except NotThereError:
             return []
         except ServiceUnavailableError:  # an aggregated API whose backend is away serves nothing, the others do
             self.version()
@@ -262,7 +254,7 @@ class ApiServer:
             "spec": {"resourceAttributes": attributes},
         }
         path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-        reply = self._json("POST", path, "tell what we may do", body=review)
+        reply = self._wire.json("POST", path, "tell what we may do", body=review)
         return bool(reply["status"]["allowed"])
 
     # -- lists and watches
@@ -271,18 +263,18 @@ class ApiServer:
         self, kind: Kind, namespace: str | None, labels: str | None, fields: str | None, accept: str
     ) -> tuple[Sequence[Manifest], str]:
         """Return all objects and the resource version they are of; no version: the kind is not served."""
-        items: list[Manifest] = []
+        items: Manifests = []
         served, page = self._find(kind), ""
         while served is not None:
             query = [*_selectors(labels, fields), ("limit", str(_PAGE)), *([("continue", page)] if page else [])]
             try:
-                document = self._json(
+                document = self._wire.json(
                     "GET", _path(served, namespace or "", ""), f"list {served.plural}", query, accept=accept
                 )
-            except _NotThereError:  # its CRD has gone
+            except NotThereError:  # its CRD has gone
                 self._forget(kind)
                 break
-            except _ExpiredError:  # the pages went stale while we turned them
+            except ExpiredError:  # the pages went stale while we turned them
                 items, page = [], ""
                 continue
             items += [_type(kind) | item for item in document["items"] or ()]
@@ -291,16 +283,14 @@ class ApiServer:
                 return items, document["metadata"]["resourceVersion"]
         return [], ""
 
-    def _follow(
-        self, path: str, did: str, selectors: _Query, since: str, deadline: float
-    ) -> Iterator[WatchEvent | str]:
+    def _follow(self, path: str, did: str, selectors: Query, since: str, deadline: float) -> Iterator[WatchEvent | str]:
         """Yield changes, and after each the resource version it leads to; an empty one: list again."""
         left_s = max(deadline - time.monotonic(), 0.05)
         query = [*selectors, ("watch", "true"), ("allowWatchBookmarks", "true"), ("resourceVersion", since)]
         query.append(("timeoutSeconds", str(math.ceil(left_s))))
         try:
-            reply = self._request("GET", path, did, query, read_s=left_s, is_stream=True)
-        except (_NotThereError, _ExpiredError):
+            reply = self._wire.request("GET", path, did, query, read_s=left_s, is_stream=True)
+        except (NotThereError, ExpiredError):
             yield ""
             return
         try:
@@ -319,146 +309,6 @@ class ApiServer:
         finally:
             reply.close()
 
-    # -- requests
-
-    def _json(
-        self,
-        method: str,
-        path: str,
-        did: str,
-        query: _Query | None = None,
-        body: Manifest | None = None,
-        content_type: str = "application/json",
-        accept: str = "application/json",
-    ) -> Manifest:
-        reply = self._request(method, path, did, query, body, content_type, accept)
-        document: Manifest = json.loads(reply.data)
-        return document
-
-    def _request(
-        self,
-        method: str,
-        path: str,
-        did: str,
-        query: _Query | None = None,
-        body: Manifest | None = None,
-        content_type: str = "application/json",
-        accept: str = "application/json",
-        read_s: float = _READ_S,
-        is_stream: bool = False,
-    ) -> urllib3.BaseHTTPResponse:
-        """Send, again where that is safe; return a good reply, read unless it is a stream."""
-        attempt = 1
-        while True:
-            try:
-                reply = self._send(method, path, list(query or ()), body, content_type, accept, read_s)
-                if not is_stream:
-                    _ = reply.data  # read here, so that a connection cut in mid-reply counts as one attempt
-            except HTTPError as error:
-                if attempt >= _ATTEMPTS or method not in _REPEATABLE or not isinstance(error, ProtocolError):
-                    raise self._unreachable(error, did) from None
-            except _api_exception() as error:
-                if attempt >= _ATTEMPTS or error.status != 429:  # 429: refused before it was looked at
-                    raise self._refusal(error.status, error.body or error.reason, did) from None
-                time.sleep(_pause_s((error.headers or {}).get("Retry-After")))
-            else:
-                return reply
-            attempt += 1
-
-    def _send(
-        self,
-        method: str,
-        path: str,
-        query: _Query,
-        body: Manifest | None,
-        content_type: str,
-        accept: str,
-        read_s: float,
-    ) -> urllib3.BaseHTTPResponse:
-        if not self._is_verified:  # as the kubeconfig asks; said each time, since others reset filters
-            warnings.simplefilter("ignore", InsecureRequestWarning)
-        reply: urllib3.BaseHTTPResponse = self._client.request(
-            method,
-            path,
-            body=body,
-            query_params=query,
-            header_params={"Accept": accept},
-            content_type=content_type,
-            serialize=False,
-            _request_timeout=(_CONNECT_S, read_s),
-        )
-        return reply
-
-    def _unreachable(self, error: HTTPError, did: str) -> ServiceUnavailableError:
-        server = self._client.configuration.host
-        return ServiceUnavailableError(
-            f"the API server of {self.name} ({server}) does not answer, asked to {did}: {_reason(error)}"
-        )
-
-    def _refusal(self, status: int, body: Any, did: str) -> MeshgaugeError:
-        if status == 0:  # how the client library tells failures of TLS
-            server = self._client.configuration.host
-            return ConfigurationError(
-                f"no TLS connection to the API server of {self.name} ({server}): {message_of(body)}; "
-                "look at certificate-authority, client-certificate and client-key in the kubeconfig"
-            )
-        error = refusal(status, body, did, self.name)
-        special = {404: _NotThereError, 410: _ExpiredError}.get(status)
-        return special(*error.args) if special else error
-
-
-class _NotThereError(EnvironmentUpError):
-    """404: the object, or its kind, is not there."""
-
-
-class _ExpiredError(EnvironmentUpError):
-    """410: the resource version we build on is too old."""
-
-
-def _client(config: Mapping[str, Any], folder: Path, name: str) -> Any:
-    """Return the library's client of this configuration."""
-    from kubernetes import client, dynamic  # noqa: PLC0415 - 0.3 s, which commands without a cluster need not pay
-    from kubernetes import config as loading  # noqa: PLC0415
-
-    configuration = client.Configuration()
-    configuration.retries = False
-    configuration.connection_pool_maxsize = _CONNECTIONS
-    try:
-        load: Any = loading.load_kube_config_from_dict
-        load(kubeconfig.with_files(config, folder), client_configuration=configuration, persist_config=False)
-        for user in config["users"]:
-            if user["user"].get("tokenFile"):
-                configuration.refresh_api_key_hook = _rereading(Path(user["user"]["tokenFile"]))
-        api = client.ApiClient(configuration)
-    except (loading.ConfigException, HTTPError, OSError, ValueError, KeyError) as error:
-        raise ConfigurationError(f"context {name!r} of the kubeconfig cannot be used: {error}") from None
-    api.user_agent = "meshgauge"
-    make: Any = dynamic.DynamicClient
-    return make(api, discoverer=_NoDiscovery)
-
-
-def _rereading(path: Path) -> Callable[[Any], None]:
-    """Return what keeps the token up to date: whoever writes the file renews it (the kubelet, hourly)."""
-
-    def reread(configuration: Any) -> None:
-        for key in list(configuration.api_key):
-            configuration.api_key[key] = f"Bearer {path.read_text().strip()}"
-
-    return reread
-
-
-class _NoDiscovery:
-    """Keeps the library from asking for all kinds and writing them to a file that all users share."""
-
-    def __init__(self, _client: Any, _cache_file: Any) -> None: ...
-
-
-def _api_exception() -> type[Any]:
-    from kubernetes.client.exceptions import ApiException  # noqa: PLC0415 - loaded with the client
-
-    found: type[Any] = ApiException
-    return found
-
 
 def _path(served: ServedKind, namespace: str, name: str) -> str:
     """Return the path of a kind, in a namespace or everywhere, or of one object."""
@@ -473,7 +323,7 @@ def _type(kind: Kind) -> Manifest:
     return {"apiVersion": kind.api_version, "kind": kind.name}
 
 
-def _selectors(labels: str | None, fields: str | None) -> _Query:
+def _selectors(labels: str | None, fields: str | None) -> Query:
     return [(name, value) for name, value in (("labelSelector", labels), ("fieldSelector", fields)) if value]
 
 
@@ -483,13 +333,3 @@ def _lines(reply: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
     for chunk in reply.stream(None):
         *lines, rest = (rest + chunk).split(b"\n")
         yield from (line for line in lines if line.strip())
-
-
-def _pause_s(asked: str | None) -> float:
-    return min(float(asked), _LONGEST_PAUSE_S) if asked and asked.isdecimal() else 1.0
-
-
-def _reason(error: HTTPError) -> str:
-    """Return the last, plainest part of the library's words."""
-    text = str(error)
-    return text.rpartition("): ")[2] or text

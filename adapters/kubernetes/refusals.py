@@ -17,6 +17,14 @@ _NO_RIGHT = re.compile(
 _AWAY = frozenset({429, 502, 503, 504})
 
 
+class NotThereError(EnvironmentUpError):
+    """404: the object, or its kind, is not there."""
+
+
+class ExpiredError(EnvironmentUpError):
+    """410: the resource version we build on is too old."""
+
+
 def refusal(status: int, body: Any, did: str, context: str) -> MeshgaugeError:
     """Return the error for a reply.
 
@@ -36,7 +44,8 @@ def refusal(status: int, body: Any, did: str, context: str) -> MeshgaugeError:
         return ConfigurationError(_missing_right(match, context))
     if status in _AWAY:
         return ServiceUnavailableError(f"the API server of {context} cannot {did} now: {sentence}")
-    return EnvironmentUpError(f"the API server of {context} refused to {did}: {sentence}")
+    kind = {404: NotThereError, 410: ExpiredError}.get(status, EnvironmentUpError)
+    return kind(f"the API server of {context} refused to {did}: {sentence}")
 
 
 def message_of(body: Any) -> str:

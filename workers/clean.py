@@ -97,4 +97,4 @@ def _deliver_leftovers(settings: Settings, engine: sa.Engine, site: str) -> None
                 results.record_trial(connection, claim, measured)
         spool.remove(directory)
         log.info("spool_delivered", site=site, environment=claim.key, trials=len(trials))
-    spool.remove(root / site)  # attempts that died before their claim was written
+    spool.remove(spool.site_directory(root, site))  # attempts that died before their claim was written

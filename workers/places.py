@@ -37,9 +37,14 @@ def cookie_site(settings: Settings, site: str) -> str:
     name, with epochs of its own: it must not sweep ours, nor we its.
     """
     installation = hashlib.sha256(str(settings.data_dir.resolve()).encode()).hexdigest()[:8]
-    if not _PLAIN_NAME.fullmatch(site):  # a kubeconfig context may be anything; this becomes a path and a label
-        site = f"{_UNSAFE.sub('-', site)[:40].strip('-._')}-{hashlib.sha256(site.encode()).hexdigest()[:8]}"
-    return f"{site}.{installation}"
+    return f"{plain_name(site)}.{installation}"
+
+
+def plain_name(site: str) -> str:
+    """Return a name for ``site`` that can be a folder and part of a label: a kubeconfig context may be anything."""
+    if _PLAIN_NAME.fullmatch(site):
+        return site
+    return f"{_UNSAFE.sub('-', site)[:40].strip('-._')}-{hashlib.sha256(site.encode()).hexdigest()[:8]}"
 
 
 def full_disk(directory: Path) -> str | None:

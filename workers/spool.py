@@ -12,7 +12,9 @@ from typing import Any
 from uuid import UUID
 
 from meshgauge.claim import Claim
+from meshgauge.operations import OperationClaim
 from meshgauge.trial import ComponentUsage, GateResult, MeasuredTrial, UsageSample
+from workers import places
 from workers.load.result_file import read_load_result
 
 _CLAIM_FILE = "claim.json"
@@ -20,9 +22,21 @@ _TRIAL_FILE = "trial.json"
 LOAD_FOLDER = "load"
 
 
+def site_directory(root: Path, site: str) -> Path:
+    """Return the folder of everything that happens on ``site``, whatever characters its name has."""
+    return root / places.plain_name(site)
+
+
+def operation_directory(root: Path, claim: OperationClaim) -> Path:
+    """Make and return the folder of one operation under one claim."""
+    directory = site_directory(root, claim.site) / f"operation-{claim.operation_id}-{claim.epoch}"
+    directory.mkdir(parents=True, mode=0o700)
+    return directory
+
+
 def attempt_directory(root: Path, claim: Claim) -> Path:
     """Make and return the folder of one attempt, with the claim it belongs to written inside."""
-    directory = root / claim.site / f"{claim.environment_id}-{claim.attempt}"
+    directory = site_directory(root, claim.site) / f"{claim.environment_id}-{claim.attempt}"
     directory.mkdir(parents=True, mode=0o700)
     _write(directory / _CLAIM_FILE, asdict(claim))
     return directory
@@ -66,7 +80,7 @@ def read_measured(directory: Path) -> MeasuredTrial:
 
 def leftovers(root: Path, site: str) -> Iterator[tuple[Path, Claim, tuple[Path, ...]]]:
     """Yield each attempt that an ended worker left on ``site``: its folder, its claim, its finished trials."""
-    for directory in sorted((root / site).glob("*")):
+    for directory in sorted(site_directory(root, site).glob("*")):
         claim_file = directory / _CLAIM_FILE
         if claim_file.is_file():
             trials = tuple(sorted(path.parent for path in directory.glob(f"trials/*/{_TRIAL_FILE}")))

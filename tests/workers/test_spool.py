@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,11 @@ def test_removing_twice_is_harmless(attempt: Path) -> None:
     spool.remove(attempt)
     spool.remove(attempt)
     assert not attempt.exists()
+
+
+@pytest.mark.parametrize("site", ["kubernetes:x/../../../../outside", "kubernetes:..", "/etc", "..", "a" * 300])
+def test_no_name_of_a_site_leads_out_of_the_spool(tmp_path: Path, site_claim: Claim, site: str) -> None:
+    root = tmp_path / "spool"
+    folder = spool.attempt_directory(root, replace(site_claim, site=site))
+    assert folder.parent.parent == root
+    assert [found for found, _, _ in spool.leftovers(root, site)] == [folder]

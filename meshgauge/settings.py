@@ -66,6 +66,12 @@ class Settings(BaseSettings):
         default=None, description="mail server: smtp://user:password@host:587 (STARTTLS), smtps://, smtp+plain://"
     )
     mail_from: str | None = Field(default=None, description="sender address of e-mails")
+    advertise_host: str = Field(
+        default="127.0.0.1", description="address of this host at which load workers reach it, those in clusters too"
+    )
+    image: str | None = Field(
+        default=None, description="container image of Meshgauge itself, run as load workers in clusters"
+    )
     quiet_host: Literal["auto", "off"] = Field(
         default="auto", description="make the host quiet while measuring (idle-class spinners, real-time engine thread)"
     )

@@ -20,6 +20,7 @@ from workers.load.order import LoadOrder
 from workers.load.result_file import read_load_result
 
 _READY_TIMEOUT_S = 60.0
+_ANSWER_SLACK_S = 30.0  # for the master's own word that they did not come
 _STOP_TIMEOUT_S = 5.0
 
 
@@ -30,13 +31,16 @@ class LoadRun:
         draft: the trial's order with what is known by now; the final one is given to ``go``.
         master: HOST:PORT where it listens for load workers.
         directory: where the master leaves its results.
+        worker_wait_s: how long load workers may take to join, where that is longer than usual (they pull an image).
     """
 
-    def __init__(self, draft: LoadOrder, master: str, directory: Path) -> None:
+    def __init__(self, draft: LoadOrder, master: str, directory: Path, worker_wait_s: float | None = None) -> None:
+        self.master = master
         self._directory = directory
+        self._ready_within_s = _READY_TIMEOUT_S if worker_wait_s is None else worker_wait_s + _ANSWER_SLACK_S
         directory.mkdir(parents=True)
         self._log = (directory / "master.log").open("wb")
-        self._process = start_master(draft, master, directory, stderr=self._log)
+        self._process = start_master(draft, master, directory, stderr=self._log, worker_wait_s=worker_wait_s)
         self._lines: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         threading.Thread(target=self._read, name="load-events", daemon=True).start()
 
@@ -53,10 +57,10 @@ class LoadRun:
             MeasurementError: they did not, or the master failed.
         """
         try:
-            return self._until("workers_ready", _READY_TIMEOUT_S)
+            return self._until("workers_ready", self._ready_within_s)
         except queue.Empty:
             raise MeasurementError(
-                f"the load workers did not join within {_READY_TIMEOUT_S:.0f} s;"
+                f"the load workers did not join within {self._ready_within_s:.0f} s;"
                 " are there enough Celery workers on queue load (plan: load_workers)?"
             ) from None
 

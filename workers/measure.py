@@ -25,6 +25,7 @@ _SILENCE_S = 30.0  # the master tells how it goes once a second
 OnProgress = Callable[[Mapping[str, Any]], None]
 
 
+_ANY_NAME = "meshgauge.local"  # for targets that do not look at the Host header
 UNKNOWN_TARGET = Endpoint("127.0.0.1", 1)  # in a draft, until the environment is up
 
 
@@ -37,7 +38,7 @@ def draft_order(trial_id: str, key: EnvironmentKey, load: Load, run_seed: int, e
         target_port=UNKNOWN_TARGET.port,
         method=workload.method,
         path=workload.path,
-        host_header="meshgauge.local",
+        host_header=_ANY_NAME,
         headers=dict(workload.headers),
         body_bytes=workload.body_bytes,
         expected_status=workload.expected_status,
@@ -65,6 +66,7 @@ def final_order(draft: LoadOrder, environment: Environment, entry: Endpoint) -> 
         draft,
         target_host=entry.host,
         target_port=entry.port,
+        host_header=entry.name or draft.host_header,
         fifo_priority=environment.tuning.fifo_priority,
         cpus=environment.load_cpus,
     )

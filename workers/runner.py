@@ -6,6 +6,7 @@ results into the spool.
 
 from __future__ import annotations
 
+import ipaddress
 import signal
 import sys
 from collections.abc import Mapping
@@ -25,6 +26,9 @@ from workers.work import EventStream, TrialOrder, WorkOrder, environment_and_loa
 # Trying the same again cannot help.
 _FINAL_ERRORS = (UnsupportedError, ConfigurationError)
 
+# For load workers that a cluster starts: a node may have to pull an image of some 500 MB, and others with it.
+_PULL_WAIT_S = 600.0
+
 
 class Runner:
     """One attempt at one environment."""
@@ -34,6 +38,7 @@ class Runner:
         self._events = events
         self._directory = Path(order.directory)
         self._key, self._loads = environment_and_loads(order)
+        self._brings_load_workers = self._key.infrastructure.brings_load_workers
         self._next: tuple[LoadRun, LoadOrder] | None = None
 
     def run(self) -> None:
@@ -48,7 +53,8 @@ class Runner:
     def _visit(self, environment: Environment) -> None:
         """Bring the environment up, measure in it, and take it down whatever happens."""
         try:
-            self._prepare_load(0)
+            if not self._brings_load_workers:
+                self._prepare_load(0)
             entry = environment.up(lambda phase: self._events.send("phase", phase=phase))
             self._events.send("tuning", tuning=asdict(environment.tuning))
             for at, trial in enumerate(self._order.trials):
@@ -74,6 +80,8 @@ class Runner:
 
     def _open(self) -> Environment:
         order = self._order
+        if self._brings_load_workers:
+            _refuse_loopback(order.advertise_host)
         provider = registry.provider(self._key.infrastructure.provider, Path(order.cache_dir))
         return provider.open(
             EnvironmentOrder(
@@ -86,18 +94,24 @@ class Runner:
                 cache_dir=Path(order.cache_dir),
                 tuning=order.host_tuning(),
                 quiet_host=order.quiet_host,
+                load_image=order.load_image,
             )
         )
 
     def _prepare_load(self, at: int) -> None:
-        """Start the Locust master of trial ``at``, so that it is ready when the environment is."""
+        """Start the Locust master of trial ``at``, so that it is ready when the environment is.
+
+        Where the environment brings its load workers, it is the environment that is ready first.
+        """
         trial = self._order.trials[at]
         load = self._loads[trial.load]
         draft = draft_order(trial.trial_id, self._key, load, self._order.seed, self._order.load_engine)
         directory = spool.trial_directory(self._directory, trial.trial_id) / spool.LOAD_FOLDER
-        master = free_address() if at else self._order.first_master
-        self._next = (LoadRun(draft, master, directory), draft)
-        if at:  # the watcher has asked for the first trial's load workers already
+        is_known = not at and not self._brings_load_workers  # to load workers the watcher has asked for already
+        master = self._order.first_master if is_known else free_address(self._order.advertise_host)
+        worker_wait_s = _PULL_WAIT_S if self._brings_load_workers else None
+        self._next = (LoadRun(draft, master, directory, worker_wait_s), draft)
+        if not is_known and not self._brings_load_workers:
             self._events.send("load_wanted", trial_id=trial.trial_id, master=master, load_workers=load.load_workers)
 
     def _drop_load(self) -> None:
@@ -111,6 +125,8 @@ class Runner:
         assert self._next is not None  # noqa: S101 - prepared above
         run, draft = self._next
         self._events.send("trial_started", trial_id=trial.trial_id)
+        if self._brings_load_workers:
+            environment.start_load_workers(trial.trial_id, run.master, self._loads[trial.load].load_workers)
 
         def on_progress(event: Mapping[str, Any]) -> None:
             fields = {name: value for name, value in event.items() if name != "event"}
@@ -133,6 +149,27 @@ class Runner:
             path = folder / str(at)
             path.write_bytes(artefact.content)
             self._events.send("artefact", name=artefact.name, media_type=artefact.media_type, path=str(path))
+
+
+def _refuse_loopback(host: str) -> None:
+    """Refuse an address that load workers in a cluster would look for on themselves.
+
+    Raises:
+        ConfigurationError: says what to set.
+    """
+    if host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback):
+        raise ConfigurationError(
+            f"load workers in the cluster report to this host, and {host} is not an address at which a pod finds it: "
+            "set MESHGAUGE_ADVERTISE_HOST to one that pods can reach, or write load_from: workers in the plan's cluster"
+        )
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False  # a name, which the pods look up themselves
+    return True
 
 
 def main(arguments: list[str]) -> int:

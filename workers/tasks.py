@@ -14,7 +14,7 @@ from meshgauge.errors import ConfigurationError, MeshgaugeError, ServiceUnavaila
 from meshgauge.settings import Settings
 from meshgauge.store import leases, runs, work
 from meshgauge.store.database import connect, transaction
-from workers import clean, drive, load_run, places, spool
+from workers import clean, drive, load_run, operate, places, spool
 from workers.watch import Announce, Watcher
 from workers.work import TrialOrder, WorkOrder
 
@@ -37,11 +37,7 @@ def register_tasks(app: celery.Celery, settings: Settings, host: str) -> None:
     def work_on_site(site: str) -> None:
         engine = _engine(settings)
         try:
-            claim = _measure_next(settings, engine, site, holder(), host, announce)
-            if claim is not None:
-                clean.clean_site(settings, engine, site, holder())
-                with transaction(engine) as connection:
-                    runs.advance(connection, claim.run_id)
+            if _carry_out_next(settings, engine, site, holder(), host, announce):
                 announce(queue.WORK, site)
         finally:
             engine.dispose()
@@ -67,6 +63,22 @@ def register_tasks(app: celery.Celery, settings: Settings, host: str) -> None:
 def _engine(settings: Settings) -> sa.Engine:
     assert settings.database_url is not None  # noqa: S101 - workers.app checked it
     return connect(settings.database_url.get_secret_value(), pool_size=2)
+
+
+def _carry_out_next(
+    settings: Settings, engine: sa.Engine, site: str, holder: str, host: str, announce: Announce
+) -> bool:
+    """Do what is next on the site, an operation or an environment, and clean up; return whether there was anything."""
+    if operate.operate_next(settings, engine, site, holder) is not None:
+        clean.clean_site(settings, engine, site, holder)
+        return True
+    claim = _measure_next(settings, engine, site, holder, host, announce)
+    if claim is None:
+        return False
+    clean.clean_site(settings, engine, site, holder)
+    with transaction(engine) as connection:
+        runs.advance(connection, claim.run_id)
+    return True
 
 
 def _measure_next(
@@ -108,7 +120,9 @@ def _order(settings: Settings, engine: sa.Engine, claim: Claim) -> WorkOrder:
         directory=str(directory),
         runtime_dir=str(places.runtime_directory(cookie_site, claim.epoch)),
         cache_dir=str(places.cache_directory(settings)),
-        first_master=load_run.free_address(),
+        first_master=load_run.free_address(settings.advertise_host),
+        advertise_host=settings.advertise_host,
+        load_image=settings.image or "",
         load_engine=settings.load_engine,
         quiet_host=settings.quiet_host == "auto",
         tuning=claimed.tuning,

@@ -54,9 +54,14 @@ class Watcher(RunnerWatch):
         self._ended = False
 
     def _prepare(self) -> None:
-        """Ask for the first trial's load workers: their start takes as long as the environment's."""
+        """Ask for the first trial's load workers: their start takes as long as the environment's.
+
+        An environment that brings its own is asked by the runner, once it is up.
+        """
         first = self._order.trials[0]
-        _, loads = environment_and_loads(self._order)
+        environment, loads = environment_and_loads(self._order)
+        if environment.infrastructure.brings_load_workers:
+            return
         self._on_load_wanted(first.trial_id, self._order.first_master, loads[first.load].load_workers)
         self._deliver()
 

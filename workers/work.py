@@ -34,7 +34,9 @@ class WorkOrder:
         directory: of this attempt alone; the runner leaves each trial's results in a folder of its own below.
         runtime_dir: private and short-lived, for the environment's own files and sockets.
         first_master: HOST:PORT of the first trial's Locust master; load workers are asked to join it before the runner
-            has even started, because their start takes as long as the environment's.
+            has even started, because their start takes as long as the environment's (those of a cluster come later).
+        advertise_host: address of this host at which load workers reach it.
+        load_image: container image of load workers in a cluster; empty: none was set.
         tuning: as chosen by the run's first environment; None: calibrate.
     """
 
@@ -54,6 +56,8 @@ class WorkOrder:
     first_master: str
     load_engine: str
     quiet_host: bool
+    advertise_host: str = "127.0.0.1"
+    load_image: str = ""
     tuning: Mapping[str, Any] | None = field(default=None)
 
     def write(self) -> Path:

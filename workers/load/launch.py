@@ -22,15 +22,19 @@ def load_environment(base: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**(os.environ if base is None else base), **_QUIET}
 
 
-def master_argv(order_file: Path, bind: str, out_dir: Path, *, auto_go: bool = False) -> list[str]:
+def master_argv(
+    order_file: Path, bind: str, out_dir: Path, *, auto_go: bool = False, worker_wait_s: float | None = None
+) -> list[str]:
     """Return the command that conducts one trial.
 
     Args:
         bind: HOST:PORT for load workers; port 0 takes a free one, named by the ``listening`` event.
         auto_go: start without waiting for a ``{"command": "go"}`` line on standard input.
+        worker_wait_s: how long load workers may take to join; None: the master's own idea.
     """
     argv = [sys.executable, "-m", "workers.load.master", "--order", str(order_file), "--bind", bind]
-    return [*argv, "--out", str(out_dir), *(["--auto-go"] if auto_go else [])]
+    patience = [] if worker_wait_s is None else ["--worker-wait-s", str(worker_wait_s)]
+    return [*argv, "--out", str(out_dir), *patience, *(["--auto-go"] if auto_go else [])]
 
 
 def worker_argv(master: str) -> list[str]:
@@ -51,6 +55,7 @@ def start_master(
     out_dir: Path,
     env: Mapping[str, str] | None = None,
     stderr: IO[bytes] | int | None = None,
+    worker_wait_s: float | None = None,
 ) -> subprocess.Popen[str]:
     """Start the master of one trial.
 
@@ -58,7 +63,7 @@ def start_master(
     ``failed``), starts the load on ``{"command": "go"}`` and gives up when its standard input closes. The go line may
     carry ``"order"``, the order as it stands by then: master and workers can so start while the target comes up.
     """
-    argv = master_argv(write_order(order, out_dir), bind, out_dir)
+    argv = master_argv(write_order(order, out_dir), bind, out_dir, worker_wait_s=worker_wait_s)
     return subprocess.Popen(
         argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True, env=load_environment(env)
     )

@@ -59,7 +59,10 @@ class OperationRow:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of an operation's log. ``kind``: ``line``, ``phase`` (a step begins) or a change of its state."""
+    """One line of an operation's log, cut to MAX_LINE_CHARACTERS.
+
+    ``kind``: ``line``, ``phase`` (a step begins) or a change of its state.
+    """
 
     id: int
     at: dt.datetime
@@ -246,26 +249,17 @@ def _fenced(claim: OperationClaim) -> FencedError:
     return FencedError(f"the lease on site {claim.site} (epoch {claim.epoch}) is over")
 
 
-def set_phase(connection: sa.Connection, claim: OperationClaim, phase: str) -> None:
-    """Note which step begins.
+def say(connection: sa.Connection, claim: OperationClaim, told: Sequence[tuple[str, str]]) -> None:
+    """Add lines to the log, each a kind (``line``, or ``phase`` where a step begins) and a text.
 
     Raises:
         FencedError: the lease is over.
     """
     hold(connection, claim)
-    connection.execute(sa.update(operation).where(operation.c.id == claim.operation_id).values(phase=phase))
-    _append(connection, claim.operation_id, "phase", phase)
-
-
-def say(connection: sa.Connection, claim: OperationClaim, told: Sequence[str]) -> None:
-    """Add lines to the log, each cut to MAX_LINE_CHARACTERS.
-
-    Raises:
-        FencedError: the lease is over.
-    """
-    hold(connection, claim)
-    for text in told:
-        _append(connection, claim.operation_id, "line", text)
+    for kind, text in told:
+        _append(connection, claim.operation_id, kind, text)
+        if kind == "phase":
+            connection.execute(sa.update(operation).where(operation.c.id == claim.operation_id).values(phase=text))
 
 
 def end(

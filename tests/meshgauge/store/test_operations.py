@@ -163,7 +163,7 @@ def test_a_lost_worker_fails_its_operation_and_leaves_the_site_to_be_swept(
     assert "worker-1 stopped renewing" in lost.reason
     for word in (
         lambda connection: operations.renew(connection, claimed, 60.0),
-        lambda connection: operations.say(connection, claimed, ["late"]),
+        lambda connection: operations.say(connection, claimed, [("line", "late")]),
         lambda connection: operations.end(connection, claimed, "done", None, {}),
     ):
         with pytest.raises(FencedError), transaction(engine) as connection:
@@ -212,8 +212,8 @@ def test_an_operation_that_was_done_before_it_heard_of_the_cancellation_is_done(
 
 def test_the_log_is_read_from_where_one_left_off(claimed: OperationClaim, engine: sa.Engine) -> None:
     with transaction(engine) as connection:
-        operations.set_phase(connection, claimed, "install")
-        operations.say(connection, claimed, ["chart base 1.30.3", "x" * 5000])
+        told = [("phase", "install"), ("line", "chart base 1.30.3"), ("line", "x" * 5000)]
+        operations.say(connection, claimed, told)
         every = operations.lines(connection, claimed.operation_id)
         last = operations.lines(connection, claimed.operation_id, every[-2].id)
     assert [line.kind for line in every] == ["submitted", "claimed", "phase", "line", "line"]

@@ -85,7 +85,10 @@ class Injector:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """An object that has to carry ``status.conditions[type] == True``; an empty ``type``: it has to exist."""
+    """An object that has to carry ``status.conditions[type] == True``; an empty ``type``: it has to exist.
+
+    A route carries its conditions in ``status.parents[].conditions``, one set for each of its parents: all of them.
+    """
 
     ref: ObjectRef
     type: str = ""

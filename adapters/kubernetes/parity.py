@@ -90,9 +90,8 @@ def http_route(order: MeshOrder) -> Manifest:
     rule = {
         "matches": [{"path": {"type": "PathPrefix", "value": "/"}}],
         "backendRefs": [{"name": order.app, "port": order.port}],
-        "timeouts": {
-            "request": duration(order.profile.request_timeout_s)
-        },  # not backendRequest: to Istio that is a retry's
+        # Not backendRequest, which Istio takes for a retry's time-out.
+        "timeouts": {"request": duration(order.profile.request_timeout_s)},
     }
     return {
         "apiVersion": HTTP_ROUTE.api_version,

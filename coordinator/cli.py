@@ -20,7 +20,7 @@ from coordinator.commands import (
     trends,
 )
 from coordinator.commands.failures import SentenceGroup
-from coordinator.provenance import own_version
+from meshgauge.revision import own_version
 
 _HELP = """Benchmarks service meshes: how much slower, with what certainty, and at what cost.
 

@@ -19,7 +19,7 @@ Versions = Callable[[str], Sequence[str]]
 
 _BACK = re.compile(r"^latest-([1-9][0-9]{0,2})$")
 _SAFE = re.compile(r"[^a-z0-9._+-]")
-_ROLES: dict[Placement, tuple[Role, ...]] = {
+ROLES: dict[Placement, tuple[Role, ...]] = {
     "pair": ("client", "server"),
     "client": ("client",),
     "server": ("server",),
@@ -124,7 +124,7 @@ def _arms_of(mesh: Mesh, path: str, versions: Versions) -> list[MeshArm]:
     for at, selector in enumerate(mesh.versions):
         choice = ProxyChoice(adapter=adapter, version=selector, binary=mesh.binary)
         where = f"{path}.versions[{at}]"
-        hops_of_one = tuple(_hop(role, choice, where, versions) for role in _ROLES[mesh.placement])
+        hops_of_one = tuple(_hop(role, choice, where, versions) for role in ROLES[mesh.placement])
         suffix = "" if mesh.placement == "pair" else f"-{mesh.placement}"
         own = f"{mesh.label}-{hops_of_one[0].version}" if mesh.label and len(mesh.versions) > 1 else mesh.label
         arms.append(MeshArm(own or _hop_label(hops_of_one[0]) + suffix, mesh.placement, hops_of_one, mesh.profiles))

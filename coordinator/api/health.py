@@ -14,10 +14,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from coordinator.provenance import own_version
 from coordinator.web.facts import Facts, declared
 from coordinator.web.installation import Installation, installation
 from meshgauge.errors import ConfigurationError
+from meshgauge.revision import own_version
 from meshgauge.store import schema, schema_tracking
 from meshgauge.store.database import migration_config, transaction
 

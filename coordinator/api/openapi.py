@@ -12,11 +12,11 @@ from pydantic.json_schema import models_json_schema
 from werkzeug.routing import Rule
 
 from coordinator.api.answers import adapter_of
-from coordinator.provenance import own_version
 from coordinator.web.facts import Facts, declared, facts_of
 from coordinator.web.guards import PLAN_MEDIA_TYPES
 from coordinator.web.problems import MEDIA_TYPE as PROBLEM_MEDIA_TYPE
 from meshgauge.plan import Plan
+from meshgauge.revision import own_version
 from meshgauge.smp.messages import SmpFile
 
 PREFIX = "/api/v1"

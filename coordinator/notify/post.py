@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import SplitResult, urlsplit
 
 from coordinator.notify.outcome import Deadline, Outcome, one_line
-from coordinator.provenance import own_version
 from coordinator.targets import Address, Network, Resolve, is_allowed, is_public, resolve_host
 from meshgauge.errors import InvalidRequestError
+from meshgauge.revision import own_version
 
 CONNECT_S = 5.0
 SILENCE_S = 10.0  # longest wait for a single read

@@ -1,0 +1,239 @@
+"""The contract suite as a program: one adapter at one version, on any provider, each check with its outcome."""
+
+from __future__ import annotations
+
+import datetime as dt
+import http.client
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from adapters import registry
+from adapters.contract import FEATURES, Check, Endpoint, Environment, EnvironmentOrder, Provider
+from adapters.operating import OperationOrder, Report
+from meshgauge.conformance import CheckOutcome, ConformanceCheck, ConformanceResult
+from meshgauge.errors import MeshgaugeError, UnsupportedError
+from meshgauge.matrix import EnvironmentKey, Hop, MeshArm, Workload
+from meshgauge.plan import BUILT_IN_PROFILES, Placement, Profile
+from meshgauge.revision import revision
+from meshgauge.selectors import ROLES, resolve_selector
+from meshgauge.workloads import Workload as WorkloadSpec
+
+REQUESTS: Final = 50  # sent through the mesh, and found again in its proxies' counters
+CONNECTIONS: Final = 2
+_ANSWER_S: Final = 15.0
+_SHOWN: Final = 3  # failures named in one sentence
+
+WORKLOAD: Final = WorkloadSpec(name="conformance", app="fixed-reply", reply_bytes=1024)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is checked: one adapter at one version, in one placement, on one provider."""
+
+    arm: MeshArm
+    provider: Provider
+    order: OperationOrder
+
+    def key(self, profile: Profile) -> EnvironmentKey:
+        """Return the environment of ``profile``."""
+        workload = Workload(WORKLOAD.name, WORKLOAD, None)
+        return EnvironmentKey(self.arm, profile, workload, self.order.request.infrastructure)
+
+    @property
+    def earlier_epoch(self) -> int:
+        """The epoch environments of the suite carry: the cleaning's before us, so that a sweep of ours finds them."""
+        return self.order.epoch - 1
+
+
+class Findings:
+    """The checks so far; each is told as it is made."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self.checks: list[ConformanceCheck] = []
+
+    def add(self, name: str, outcome: CheckOutcome, sentence: str) -> None:
+        """Note one check."""
+        self.checks.append(ConformanceCheck(name, outcome, sentence))
+        self._report.line(f"{name}: {outcome}, {sentence}")
+
+    def judge(self, name: str, passed: bool, sentence: str) -> None:
+        """Note one check that passed or failed."""
+        self.add(name, "pass" if passed else "fail", sentence)
+
+    def judge_all(self, name: str, checks: Sequence[Check]) -> None:
+        """Note the treatment's own checks as one: it passes when there are some and all of them do."""
+        failed = [f"{check.name}: expected {check.expected}, saw {check.seen}" for check in checks if not check.passed]
+        names = ", ".join(sorted({check.name.partition("/")[0] for check in checks}))
+        good = f"{len(checks)} checks hold ({names})" if checks else "nothing was checked"
+        self.judge(name, bool(checks) and not failed, "; ".join(failed[:_SHOWN]) or good)
+
+
+def check_adapter(order: OperationOrder, report: Report) -> Mapping[str, Any]:
+    """Run the suite and hand its result to ``report``; return it in short.
+
+    Raises:
+        UnknownNameError: nobody registered the adapter.
+        InvalidPlanError: no version fits.
+        UnsupportedError: it runs in no placement here.
+        ServiceUnavailableError: its versions cannot be looked up.
+    """
+    request = order.request
+    adapter = request.adapter or ""
+    provider = registry.provider(request.provider, order.cache_dir)
+    versions = provider.versions(adapter, request.infrastructure)
+    version = resolve_selector(request.version, versions)
+    subject = Subject(_arm(provider, order, version), provider, order)
+    report.line(f"{adapter} {version} in placement {subject.arm.placement}")
+    findings = Findings(report)
+    findings.judge("versions", version in versions, f"{version} among {len(versions)} versions, newest {versions[0]}")
+    _check_features(subject, findings)
+    for profile in (BUILT_IN_PROFILES["plain"], BUILT_IN_PROFILES["mtls"], BUILT_IN_PROFILES["observed"]):
+        report.phase(profile.name)
+        _check_profile(subject, profile, findings)
+    report.phase("nothing left")
+    _check_nothing_left(subject, findings)
+    result = ConformanceResult(
+        adapter, version, request.provider, _where(request.provider), revision(), dt.datetime.now(dt.UTC),
+        tuple(findings.checks),
+    )  # fmt: skip
+    report.conformance(result)
+    return _summary(result)
+
+
+def _summary(result: ConformanceResult) -> Mapping[str, Any]:
+    counts = {outcome: [c.name for c in result.checks if c.outcome == outcome] for outcome in ("pass", "fail")}
+    short: dict[str, Any] = {"version": result.version, "passed": len(counts["pass"]), "checks": len(result.checks)}
+    return short if result.passed else {**short, "failed": f"checks failed: {', '.join(counts['fail'])}"}
+
+
+def _arm(provider: Provider, order: OperationOrder, version: str) -> MeshArm:
+    """Return the mesh in the placement asked for, or in the first that works: a pair where there can be one."""
+    request = order.request
+    asked = request.placement
+    reasons = []
+    for placement in (asked,) if asked else registry.PLACEMENTS:
+        arm = _arm_in(placement, request.adapter or "", version)
+        reason = provider.unsupported(arm, BUILT_IN_PROFILES["plain"], request.infrastructure)
+        if reason is None:
+            return arm
+        reasons.append(f"{placement}: {reason}")
+    raise UnsupportedError(f"{request.adapter} {version} runs in no placement here: {'; '.join(reasons)}")
+
+
+def _arm_in(placement: Placement, adapter: str, version: str) -> MeshArm:
+    return MeshArm(f"{adapter}-{version}", placement, tuple(Hop(role, adapter, version) for role in ROLES[placement]))
+
+
+def _check_features(subject: Subject, findings: Findings) -> None:
+    """Check that each hop says something about every feature: hidden defaults are the commonest unfairness."""
+    told = subject.provider.features(subject.arm, BUILT_IN_PROFILES["plain"])
+    missing = [
+        f"{role} says nothing of {name}" for role, said in told.items() for name in FEATURES if not said.get(name)
+    ]
+    said = f"{len(FEATURES)} features told for {', '.join(told) or 'no hop'}"
+    findings.judge("features", bool(told) and not missing, "; ".join(missing[:_SHOWN]) or said)
+
+
+def _check_profile(subject: Subject, profile: Profile, findings: Findings) -> None:
+    """Bring one environment up, look at it from all sides, and take it down."""
+    request = subject.order.request
+    reason = subject.provider.unsupported(subject.arm, profile, request.infrastructure)
+    if reason is not None:
+        findings.add(f"{profile.name}: up", "not applicable", reason)
+        return
+    directory = subject.order.directory / profile.name
+    directory.mkdir(mode=0o700)
+    environment = subject.provider.open(
+        EnvironmentOrder(
+            environment_id=f"{subject.order.operation_id}-{profile.name}",
+            site=subject.order.site,
+            epoch=subject.earlier_epoch,
+            key=subject.key(profile),
+            connections=CONNECTIONS,
+            directory=directory,
+            cache_dir=subject.order.cache_dir,
+            quiet_host=False,
+        )
+    )
+    try:
+        _check_up(environment, profile, request.infrastructure.brings_load_workers, findings)
+    except (MeshgaugeError, OSError) as error:
+        findings.judge(f"{profile.name}: up", False, str(error))
+    finally:
+        _check_down(environment, profile, findings)
+
+
+def _check_up(environment: Environment, profile: Profile, loads_inside: bool, findings: Findings) -> None:
+    entry = environment.up(lambda _: None)
+    findings.judge(f"{profile.name}: up", True, f"load goes to {entry}")
+    before = environment.verify_before()
+    findings.judge_all(f"{profile.name}: traffic", before)
+    if profile.mtls:
+        findings.judge_all("mutual TLS", [check for check in before if check.name.startswith("mtls")])
+        findings.judge_all("plaintext refused", [check for check in before if "plaintext" in check.name])
+    if loads_inside:
+        reason = "load comes from within the cluster; the proxies' counts of our probes are part of the traffic check"
+        findings.add(f"{profile.name}: counters", "not applicable", reason)
+    else:
+        answered = _send(entry, REQUESTS)
+        answers = Check("answers", answered == REQUESTS, f"{REQUESTS} expected replies", str(answered))
+        findings.judge_all(f"{profile.name}: counters", [answers, *environment.verify_after(answered)])
+    lost = environment.lost_components()
+    findings.judge(f"{profile.name}: stays up", not lost, "; ".join(lost) or "no component was lost")
+    _check_evidence(environment, profile, findings)
+
+
+def _send(entry: Endpoint, requests: int) -> int:
+    """Send requests over one connection; return how many were answered as they should be."""
+    connection = http.client.HTTPConnection(entry.host, entry.port, timeout=_ANSWER_S)
+    good = 0
+    try:
+        for _ in range(requests):
+            connection.request(WORKLOAD.method, WORKLOAD.path, headers={"Host": entry.name or "meshgauge.local"})
+            response = connection.getresponse()
+            good += len(response.read()) == WORKLOAD.reply_bytes and response.status == WORKLOAD.expected_status
+    except (OSError, http.client.HTTPException):
+        return good  # the counters are compared with what was answered
+    finally:
+        connection.close()
+    return good
+
+
+def _check_evidence(environment: Environment, profile: Profile, findings: Findings) -> None:
+    """Check that what was rendered is kept, and nothing secret with it."""
+    artefacts, provenance = environment.artefacts(), environment.provenance()
+    secret = [artefact.name for artefact in artefacts if b"PRIVATE KEY" in artefact.content]
+    kept = f"{len(artefacts)} artefacts, provenance of {', '.join(sorted(provenance))}"
+    sentence = f"private keys in {', '.join(secret)}" if secret else kept
+    findings.judge(f"{profile.name}: configuration kept", bool(artefacts and provenance) and not secret, sentence)
+
+
+def _check_down(environment: Environment, profile: Profile, findings: Findings) -> None:
+    try:
+        environment.down()
+        environment.down()
+    except (MeshgaugeError, OSError) as error:
+        findings.judge(f"{profile.name}: down", False, str(error))
+    else:
+        findings.judge(f"{profile.name}: down", True, "taken down twice without complaint")
+
+
+def _check_nothing_left(subject: Subject, findings: Findings) -> None:
+    """Sweep for what our environments left: there must be nothing to find."""
+    try:
+        left = subject.provider.sweep(subject.order.place, subject.order.site, subject.order.epoch)
+    except MeshgaugeError as error:
+        findings.judge("nothing left", False, str(error))
+        return
+    findings.judge("nothing left", not left, "; ".join(left[:_SHOWN]) or "a sweep found nothing")
+
+
+def _where(provider: str) -> str:
+    """Return where the suite ran, in words."""
+    host = platform.uname()
+    cores = len(os.sched_getaffinity(0))
+    return f"{provider}, {host.system} {host.release} {host.machine}, {cores} cores"

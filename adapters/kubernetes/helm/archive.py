@@ -1,0 +1,92 @@
+"""Chart archives as files: what their ``Chart.yaml`` says, packing a folder, and packing without ``crds/``."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import re
+import tarfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from adapters.kubernetes.helm.contract import ChartVersion
+from adapters.kubernetes.helm.manifests import documents
+from meshgauge.errors import ConfigurationError
+
+# A chart's own CRDs and those of its subcharts, packed or not. Source: helm.sh/docs/topics/charts.
+_CRDS: Final = re.compile(r"^[^/]+/(?:charts/[^/]+/)*crds/")
+_SUBCHART: Final = re.compile(r"^[^/]+/(?:charts/[^/]+/)*charts/[^/]+\.tgz$")
+_CHART_YAML: Final = re.compile(r"^[^/]+/Chart\.yaml$")
+
+
+def described(chart: Path) -> tuple[str, ChartVersion]:
+    """Return name and version of the chart in a ``.tgz`` file or a folder.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    text = _chart_yaml(chart)
+    metadata: Any = next(documents(text), None) if text else None
+    if not isinstance(metadata, Mapping) or not {"name", "version"} <= metadata.keys():
+        raise ConfigurationError(f"{chart} is no Helm chart: it has no Chart.yaml with a name and a version")
+    version = ChartVersion(version=str(metadata["version"]), app_version=str(metadata.get("appVersion", "")))
+    return str(metadata["name"]), version
+
+
+def _chart_yaml(chart: Path) -> str:
+    if chart.is_dir():
+        path = chart / "Chart.yaml"
+        return path.read_text(encoding="utf-8") if path.is_file() else ""
+    try:
+        for name, content in _members(chart.read_bytes()):
+            if _CHART_YAML.match(name):
+                return content.decode()
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise ConfigurationError(f"{chart} is no Helm chart: {error}") from error
+    return ""
+
+
+def packed(folder: Path) -> bytes:
+    """Return the chart in ``folder`` as an archive, the same bytes for the same files."""
+    name, _ = described(folder)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return _pack((f"{name}/{path.relative_to(folder).as_posix()}", path.read_bytes()) for path in files)
+
+
+def without_crds(chart: Path, folder: Path) -> Path:
+    """Write the chart once more into ``folder``, without the ``crds/`` of it and of its subcharts; return the file."""
+    archive = packed(chart) if chart.is_dir() else chart.read_bytes()
+    target = folder / "without-crds.tgz"
+    target.write_bytes(_stripped(archive))
+    return target
+
+
+def _stripped(archive: bytes) -> bytes:
+    return _pack(
+        (name, _stripped(content) if _SUBCHART.match(name) else content)
+        for name, content in _members(archive)
+        if not _CRDS.match(name)
+    )
+
+
+def _members(archive: bytes) -> Iterator[tuple[str, bytes]]:
+    with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
+        for member in tar:
+            content = tar.extractfile(member) if member.isfile() else None
+            if content is not None:
+                yield member.name.removeprefix("./"), content.read()
+
+
+def _pack(files: Iterator[tuple[str, bytes]]) -> bytes:
+    out = io.BytesIO()
+    with (
+        gzip.GzipFile(fileobj=out, mode="wb", mtime=0) as packed_file,
+        tarfile.open(fileobj=packed_file, mode="w") as tar,
+    ):
+        for name, content in files:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            member.mode = 0o644
+            tar.addfile(member, io.BytesIO(content))
+    return out.getvalue()

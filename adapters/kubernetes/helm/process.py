@@ -1,0 +1,20 @@
+"""The environment and the ending of Helm's processes, the same for library and program."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Final
+
+# Which cluster, namespace and store Helm uses is our order, never the worker's surroundings. What remains of HELM_*
+# are folders, where a registry's credentials may be. Source: helm.sh/docs/helm/helm (environment variables).
+_KEPT: Final = frozenset({"HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME", "HELM_REGISTRY_CONFIG"})
+# Helm ends by itself when its time is over; only when it does not, it is killed.
+GRACE_S: Final = 15.0
+READ_TIMEOUT_S: Final = 120.0
+
+
+def environment(cluster: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of a Helm process: ours, without what would lead it elsewhere, and the cluster's."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("HELM_") or name in _KEPT}
+    return {**ours, **cluster}

@@ -155,10 +155,10 @@ def _draw(line: Line) -> Figure:
     _segments(axes, line, known)
     _nights(axes, line, known)
     _steps(axes, line)
-    _versions(axes, known)
+    _versions(axes, known, _half_gap(line))
     _gaps(axes, line)
     for at, (when, _, is_change) in enumerate(notes):
-        _marked(axes, when, at + 1, is_change=is_change)
+        _marked(axes, _x(when) - (_half_gap(line) if is_change else 0.0), at + 1)
     for at, (when, text, _) in enumerate(notes):
         y = (NOTE_IN * (len(notes) - at) - 0.02) / height
         said = shortened(f"{at + 1}  {when:%Y-%m-%d}: {text}", 120)
@@ -188,11 +188,11 @@ def _scales(axes: Axes, line: Line, known: Sequence[Point]) -> None:
     low, high = (min(values) - half, max(values) + half) if values else (-1.0, 1.0)
     air = max(0.12 * (high - low), 0.5 if line.metric.scale == "ratio" else 1e-6)
     axes.set_ylim(low - air, high + 2 * air)  # the size of a step stands above
-    nights = [_x(moment) for moment in (*(p.at for p in line.points), *(m.at for m in line.missed))] or [0.0, 1.0]
-    axes.set_xlim(min(nights) - 0.8, max(nights) + 0.8)
+    nights, half_gap = _moments(line) or [0.0, 1.0], _half_gap(line)
+    axes.set_xlim(min(nights) - 1.6 * half_gap, max(nights) + 1.6 * half_gap)
     locator = dates.AutoDateLocator(minticks=3, maxticks=8)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(dates.DateFormatter("%Y-%m-%d"))  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_formatter(dates.DateFormatter("%Y-%m-%d" if half_gap > 0.2 else "%m-%d %H:%M"))  # type: ignore[no-untyped-call]
     axes.grid(axis="y", color=GRID, lw=0.8)
     unit = difference_unit(line.metric)
     ticks = [tick for tick in axes.get_yticks() if low - air <= tick <= high + 2 * air]
@@ -235,12 +235,23 @@ def _nights(axes: Axes, line: Line, known: Sequence[Point]) -> None:
     axes.plot([_x(point.at) for point in known], y, "o", ms=3.6, color=POINTS, zorder=3)
 
 
+def _moments(line: Line) -> list[float]:
+    """Return when the nights were due, measured or missed, on the axis' scale (days)."""
+    return sorted(_x(moment) for moment in (*(p.at for p in line.points), *(m.at for m in line.missed)))
+
+
+def _half_gap(line: Line) -> float:
+    """Return half the usual distance of two nights, in days: what changes lies between them. Schedules may be hourly."""
+    gaps = [later - earlier for earlier, later in itertools.pairwise(_moments(line)) if later > earlier]
+    return float(np.median(gaps)) / 2 if gaps else 0.5
+
+
 def _steps(axes: Axes, line: Line) -> None:
     """Draw each onset with its size and state, and a triangle on the night it was noticed."""
     place: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "parse_math": False, "size": 8}
     left, right = axes.get_xlim()
     for at, step in enumerate(line.steps):
-        x, colour = _x(step.onset_at) - 0.5, STATE_COLOURS[step.state]
+        x, colour = _x(step.onset_at) - _half_gap(line), STATE_COLOURS[step.state]
         axes.axvline(x, color=colour, lw=1.3, zorder=2)
         side = "right" if x > left + 0.7 * (right - left) else "left"
         said = f" {shown(line.metric, step.size)}, {STATE_WORDS[step.state]} "
@@ -257,7 +268,7 @@ def _steps(axes: Axes, line: Line) -> None:
         )
 
 
-def _versions(axes: Axes, known: Sequence[Point]) -> None:
+def _versions(axes: Axes, known: Sequence[Point], half_gap: float) -> None:
     """Write above the axes which version the nights measured, where it changes."""
     if not known:
         return
@@ -266,7 +277,7 @@ def _versions(axes: Axes, known: Sequence[Point]) -> None:
     left, right = axes.get_xlim()
     written = left - (right - left)
     for change in [*first, *changes]:
-        x = _x(change.point.at) - 0.5
+        x = _x(change.point.at) - half_gap
         top = axes.get_xaxis_transform()
         axes.plot([x, x], [1.0, 1.03], color=FAINT, lw=1, transform=top, clip_on=False)
         if x - written >= 0.09 * (right - left):
@@ -281,8 +292,7 @@ def _gaps(axes: Axes, line: Line) -> None:
     axes.plot(x, [0.025] * len(x), "x", ms=5, mew=1.3, color=GAP, transform=axes.get_xaxis_transform(), zorder=4)
 
 
-def _marked(axes: Axes, when: dt.datetime, number: int, *, is_change: bool) -> None:
-    x = _x(when) - (0.5 if is_change else 0.0)
+def _marked(axes: Axes, x: float, number: int) -> None:
     axes.axvline(x, color=FAINT, lw=0.9, ls=(0, (4, 3)), zorder=1)
     place: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "size": 7.5, "color": FAINT, "va": "bottom"}
     axes.text(x, 0.06, f" {number}", ha="left", **place)

@@ -53,9 +53,9 @@ class Sampler:
         """
         for sample in samples:
             moved = replace(sample, at_s=sample.at_s - self._start)
-            if moved.part is not None and not (0.0 <= moved.at_s <= self._window and self._is_new(moved)):
-                continue
-            yield moved
+            counted_elsewhere = moved.part is not None and moved.cpu_total_s is not None
+            if not counted_elsewhere or (0.0 <= moved.at_s <= self._window and self._is_new(moved)):
+                yield moved
 
     def _is_new(self, sample: UsageSample) -> bool:
         """Whether its counters are of another instant than those read last."""

@@ -72,7 +72,7 @@ def _line(series: Sequence[UsageSample]) -> list[UsageSample]:
 def _fault(line: Sequence[UsageSample], window_s: float) -> str | None:
     """Return why no usage can be read off one part's samples, or None."""
     if not line:
-        return "no counter of it was found"
+        return "no counter with a time of its own was found"
     if len(line) < FEWEST_SAMPLES:
         return (
             f"{len(line)} of at least {FEWEST_SAMPLES} samples inside the window of {window_s:g} s: "

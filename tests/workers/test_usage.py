@@ -87,7 +87,7 @@ def test_a_part_with_too_few_samples_leaves_the_component_unmeasured_and_says_so
 def test_a_part_that_nobody_counted_leaves_the_component_unmeasured() -> None:
     usage = app([*line("a", [1.0, 11.0, 25.0, 40.0], 0.5), part("b", 30.0, None)])
     assert usage.cores is None
-    assert usage.note == "not measured: b: no counter of it was found"
+    assert usage.note == "not measured: b: no counter with a time of its own was found"
 
 
 def test_a_counter_that_went_back_is_a_restart_and_no_usage() -> None:

@@ -241,7 +241,7 @@ def _moments(line: Line) -> list[float]:
 
 
 def _half_gap(line: Line) -> float:
-    """Return half the usual distance of two nights, in days: what changes lies between them. Schedules may be hourly."""
+    """Return half the usual distance of two nights, in days: what changed did so between them."""
     gaps = [later - earlier for earlier, later in itertools.pairwise(_moments(line)) if later > earlier]
     return float(np.median(gaps)) / 2 if gaps else 0.5
 

@@ -56,6 +56,10 @@ class Settings(BaseSettings):
     allowed_targets: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="networks external load may be sent to, CIDR, comma separated"
     )
+    allowed_clusters: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="contexts role run may change clusters of, comma separated; `default`: none is named, `*`: all",
+    )
     public_url: str | None = Field(
         default=None, description="address readers reach the coordinator at; none: notices carry no links"
     )
@@ -86,8 +90,8 @@ class Settings(BaseSettings):
             raise ValueError("it reads https://HOST, without spaces, quotes or angle brackets")
         return value
 
-    @field_validator("allowed_targets", "notify_networks", mode="before")
+    @field_validator("allowed_targets", "allowed_clusters", "notify_networks", mode="before")
     @classmethod
-    def _split_networks(cls, value: object) -> object:
+    def _split_at_commas(cls, value: object) -> object:
         """Read a variable's comma separated text; a tuple given in code stays as it is."""
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

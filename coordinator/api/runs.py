@@ -9,8 +9,9 @@ from werkzeug.exceptions import BadRequest, ServiceUnavailable
 
 from coordinator import submission
 from coordinator.api.answers import RunList, RunView, answer, run_id_of, run_view
+from coordinator.planner import read_plan
 from coordinator.progress import Progress, progress_of
-from coordinator.web.callers import caller, may_run_programs
+from coordinator.web.callers import caller, may_run_programs, refuse_foreign_clusters
 from coordinator.web.facts import Facts, QueryParameter, declared
 from coordinator.web.guards import plan_text
 from coordinator.web.installation import installation
@@ -49,11 +50,13 @@ _LAST_EVENT = QueryParameter(
 )
 def submit() -> Response:
     installed = installation()
+    text = plan_text()
+    refuse_foreign_clusters(installed.settings, read_plan(text).infrastructures)
     asked = submission.Request(
-        text=plan_text(),
+        text=text,
         submitted_by=caller().name,
-        idempotency_key=_idempotency_key(),
-        same_plan_within_s=_positive_number("same_plan_within_s", 604_800.0),
+        idempotency_key=idempotency_key(),
+        same_plan_within_s=positive_number("same_plan_within_s", 604_800.0),
         may_run_programs=may_run_programs(installed.settings),
     )
     accepted = submission.submit(installed.engine, installed.planner, installed.announce, asked)
@@ -62,14 +65,24 @@ def submit() -> Response:
     return answer(RunView, view, 201 if accepted.is_new else 200, {"Location": view.links["self"]})
 
 
-def _idempotency_key() -> str | None:
+def idempotency_key() -> str | None:
+    """Return the key of this request, if it has one.
+
+    Raises:
+        BadRequest: it is too long, or cannot be printed.
+    """
     key = request.headers.get("Idempotency-Key")
     if key is not None and (not 0 < len(key) <= _MAX_KEY or not key.isprintable()):
         raise BadRequest(f"Idempotency-Key: 1 to {_MAX_KEY} printable characters")
     return key
 
 
-def _positive_number(name: str, most: float) -> float | None:
+def positive_number(name: str, most: float) -> float | None:
+    """Return the number above 0 a query parameter names, if it is there.
+
+    Raises:
+        BadRequest: it is no such number.
+    """
     text = request.args.get(name)
     if text is None:
         return None
@@ -85,8 +98,8 @@ def _positive_number(name: str, most: float) -> float | None:
 @blueprint.get("")
 @declared(Facts("read", "List runs, newest first", RunList, parameters=(_LIMIT, _BEFORE)))
 def listed() -> Response:
-    limit = int(_positive_number("limit", MAX_LISTED) or _DEFAULT_LISTED)
-    before = _instant("before")
+    limit = int(positive_number("limit", MAX_LISTED) or _DEFAULT_LISTED)
+    before = instant("before")
     with transaction(installation().engine) as connection:
         rows = runs.newest(connection, max(1, limit), before)
     following = None
@@ -95,7 +108,12 @@ def listed() -> Response:
     return answer(RunList, RunList(tuple(map(run_view, rows)), following))
 
 
-def _instant(name: str) -> dt.datetime | None:
+def instant(name: str) -> dt.datetime | None:
+    """Return the moment a query parameter names, if it is there.
+
+    Raises:
+        BadRequest: it is no time.
+    """
     text = request.args.get(name)
     if text is None:
         return None

@@ -6,7 +6,8 @@ from flask import Blueprint, Response, request
 
 from coordinator import schedules as planned
 from coordinator.api.answers import ScheduleView, answer, schedule_view
-from coordinator.web.callers import caller, may_run_programs
+from coordinator.planner import read_plan
+from coordinator.web.callers import caller, may_run_programs, refuse_foreign_clusters
 from coordinator.web.facts import Facts, QueryParameter, declared
 from coordinator.web.guards import plan_text
 from coordinator.web.installation import installation
@@ -28,8 +29,10 @@ _PARAMETERS = (
 @declared(Facts("run", "Let a plan fire by itself", ScheduleView, status=201, takes_plan=True, parameters=_PARAMETERS))
 def add() -> Response:
     installed = installation()
+    text = plan_text()
+    refuse_foreign_clusters(installed.settings, read_plan(text).infrastructures)
     draft = planned.Draft(
-        text=plan_text(),
+        text=text,
         submitted_by=caller().name,
         name=_name(),
         cron=request.args.get("cron"),

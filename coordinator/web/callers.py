@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -18,10 +19,13 @@ from werkzeug.wrappers import Response
 
 from coordinator.web.facts import Access, Facts, facts_of
 from coordinator.web.installation import Installation, installation
+from meshgauge.infrastructures import Infrastructure
 from meshgauge.settings import Settings
 from meshgauge.store import tokens
 from meshgauge.store.database import transaction
 from meshgauge.store.tokens import ROLES, Role
+
+DEFAULT_CONTEXT = "default"  # in MESHGAUGE_ALLOWED_CLUSTERS: the cluster of whoever names none
 
 SESSION_TOKEN = "token_sha256"  # noqa: S105 - the name of a field
 
@@ -87,6 +91,24 @@ def caller() -> Caller:
 def may_run_programs(settings: Settings) -> bool:
     """Return whether this caller's plans may name programs: the operator allows it, and the caller is an admin."""
     return settings.allow_commands and caller().may("admin")
+
+
+def refuse_foreign_clusters(settings: Settings, infrastructures: Iterable[Infrastructure]) -> None:
+    """See that this caller may change every cluster named: an admin may, others what the operator lists.
+
+    Raises:
+        Forbidden: names the first they may not, and what to do.
+    """
+    if caller().may("admin") or "*" in settings.allowed_clusters:
+        return
+    for infrastructure in infrastructures:
+        if infrastructure.provider == "kubernetes":
+            context = infrastructure.in_cluster.context or DEFAULT_CONTEXT
+            if context not in settings.allowed_clusters:
+                raise Forbidden(
+                    f"cluster {context!r} is not open to role 'run': ask the operator to list it in "
+                    "MESHGAUGE_ALLOWED_CLUSTERS, or use an admin token"
+                )
 
 
 def _facts() -> Facts | None:

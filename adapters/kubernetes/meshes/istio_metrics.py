@@ -1,0 +1,105 @@
+"""What Istio's proxies say of the application's traffic: Envoy as a sidecar or waypoint, and ztunnel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from adapters.kubernetes.exposition import Labels, samples, total
+from adapters.kubernetes.mesh import MeshOrder, Passage
+from meshgauge.matrix import Role
+
+# Who counts a request of the application in ``istio_requests_total``.
+SIDECARS: Final[dict[Role, str]] = {"client": "source", "server": "destination"}
+WAYPOINT: Final = "waypoint"
+
+_ENCRYPTED: Final = "mutual_tls"
+
+# A proxy that is connected, has taken all it was sent, and warms nothing up any more, is in sync.
+# Source: Envoy, "Cluster manager stats", "LDS" and "xDS subscription statistics".
+_NONE_LEFT: Final = (
+    "envoy_cluster_manager_cds_update_rejected",
+    "envoy_cluster_manager_warming_clusters",
+    "envoy_listener_manager_lds_update_rejected",
+    "envoy_listener_manager_total_listeners_warming",
+)
+
+
+def envoy_passage(text: str, reporter: str, order: MeshOrder) -> Passage:
+    """Return what one Envoy counted.
+
+    Istio's counters appear with the first request; until then ``istio_build`` tells that the proxy would count.
+
+    Args:
+        reporter: the value of label ``reporter``: which side of a request this proxy is. Only the side that ends the
+            encrypted connection knows of its encryption; the client's says ``unknown``.
+    """
+
+    def is_ours(labels: Labels) -> bool:
+        return labels.get("reporter") == reporter and is_for_application(labels, order)
+
+    def is_encrypted(labels: Labels) -> bool:
+        return is_ours(labels) and labels.get("connection_security_policy") == _ENCRYPTED
+
+    sees_encryption = reporter != SIDECARS["client"]
+    return Passage(
+        requests=_counted(text, "istio_requests_total", is_ours),
+        encrypted=_counted(text, "istio_requests_total", is_encrypted) if sees_encryption else None,
+        retries=total(text, "envoy_cluster_upstream_rq_retry", _is_cluster_of(order)),
+        in_sync=_is_in_sync(text),
+    )
+
+
+def is_ztunnel(text: str) -> bool:
+    """Return whether these are the metrics of ztunnel, which the container's name does not tell."""
+    return any(sample.labels.get("component") == "ztunnel" for sample in samples(text, "istio_build"))
+
+
+def ztunnel_passage(text: str, order: MeshOrder) -> Passage:
+    """Return what ztunnel counted where it ends connections, and how many of them came under mutual TLS.
+
+    Source: istio/ztunnel, src/proxy/metrics.rs (CommonTrafficLabels, SecurityPolicy).
+    """
+
+    def is_ours(labels: Labels) -> bool:
+        return labels.get("reporter") == "destination" and is_for_application(labels, order)
+
+    def is_encrypted(labels: Labels) -> bool:
+        return is_ours(labels) and labels.get("connection_security_policy") == _ENCRYPTED
+
+    name = "istio_tcp_connections_opened_total"
+    return Passage(connections=_counted(text, name, is_ours), encrypted=_counted(text, name, is_encrypted))
+
+
+def is_for_application(labels: Labels, order: MeshOrder) -> bool:
+    """Return whether these labels are the application's: by its Service, or where that is unknown by its workload."""
+    service = (labels.get("destination_service_namespace"), labels.get("destination_service_name"))
+    workload = (labels.get("destination_workload_namespace"), labels.get("destination_workload"))
+    return (order.namespace, order.app) in (service, workload)
+
+
+def _counted(text: str, name: str, keep: Callable[[Labels], bool]) -> float | None:
+    """Return the sum, 0 for a proxy that counts and has nothing to count yet, None for one that does not count."""
+    found = total(text, name, keep)
+    if found is None and any(True for _ in samples(text, "istio_build")):
+        return 0.0
+    return found
+
+
+def _is_cluster_of(order: MeshOrder) -> Callable[[Labels], bool]:
+    """Return what tells the clusters of the application: ``inbound|8080||`` and ``outbound|8080||app.ns.svc...``."""
+    outbound = f"outbound|{order.port}||{order.app}.{order.namespace}."
+
+    def is_ours(labels: Labels) -> bool:
+        cluster = labels.get("cluster_name", "")
+        return cluster.startswith((outbound, "inbound|", "inbound-vip|"))
+
+    return is_ours
+
+
+def _is_in_sync(text: str) -> bool | None:
+    connected = total(text, "envoy_control_plane_connected_state")
+    left = [total(text, name) for name in _NONE_LEFT]
+    if connected is None or None in left:
+        return None
+    return connected == 1 and not any(left)

@@ -37,12 +37,15 @@ def samples(text: str, name: str) -> Iterator[Sample]:
         yield Sample({key: _unescaped(value) for key, value in _LABEL.findall(labels)}, float(numbers.split()[0]))
 
 
-def total(text: str, name: str, keep: Callable[[Labels], bool] = lambda _: True) -> float:
-    """Return the sum over the samples of counter ``name`` whose labels ``keep`` accepts.
+def total(text: str, name: str, keep: Callable[[Labels], bool] = lambda _: True) -> float | None:
+    """Return the sum over the samples of ``name`` whose labels ``keep`` accepts; None when there is none."""
+    kept = [sample.value for sample in samples(text, name) if keep(sample.labels)]
+    return sum(kept) if kept else None
 
-    0 when there is none: in these pages a counter appears with its first increment.
-    """
-    return sum(sample.value for sample in samples(text, name) if keep(sample.labels))
+
+def count(text: str, name: str, keep: Callable[[Labels], bool] = lambda _: True) -> float:
+    """Return the sum over the samples of a counter that appears with its first increment: without one, 0."""
+    return total(text, name, keep) or 0.0
 
 
 def _unescaped(value: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from adapters.kubernetes import parity
 from adapters.kubernetes.api import LABEL_MESH, Kind, Manifest, ObjectRef, Permission
-from adapters.kubernetes.exposition import Labels, total
+from adapters.kubernetes.exposition import Labels, count
 from adapters.kubernetes.helm.contract import ChartRelease, ChartSource, ChartVersion
 from adapters.kubernetes.mesh import (
     Condition,
@@ -261,10 +261,10 @@ class Linkerd:
             )
 
         return Passage(
-            requests=total(text, "request_total", is_ours),
-            connections=total(text, "tcp_open_total", is_taken),
-            encrypted=total(text, "request_total", lambda labels: is_ours(labels) and labels.get("tls") == "true"),
-            retries=None if role == "server" else total(text, "outbound_http_route_retry_requests_total"),
+            requests=count(text, "request_total", is_ours),
+            connections=count(text, "tcp_open_total", is_taken),
+            encrypted=count(text, "request_total", lambda labels: is_ours(labels) and labels.get("tls") == "true"),
+            retries=None if role == "server" else count(text, "outbound_http_route_retry_requests_total"),
         )
 
     def removal(self, order: MeshOrder) -> Sequence[ObjectRef]:
@@ -306,7 +306,9 @@ def _annotations(order: MeshOrder, is_meshed: bool) -> dict[str, str]:
 
 
 def _values(order: MeshOrder) -> dict[str, Any]:
+    chart = order.chart_versions[CONTROL_PLANE]
     return {
+        "linkerdVersion": f"edge-{chart[2:]}",  # tag of all images; a chart packed from its sources has none
         "identityTrustAnchorsPEM": order.secrets["ca.crt"],  # a certificate; the key stays in the Secret
         "identity": {"issuer": {"scheme": "kubernetes.io/tls"}},
         "controllerReplicas": 1,

@@ -13,7 +13,7 @@ from adapters.kubernetes.cadvisor import Counted, Reading
 from adapters.kubernetes.components import Part, Watched, parts
 from adapters.kubernetes.kubelets import KubeletSource
 from adapters.kubernetes.metrics_api import MetricsApiSource
-from meshgauge.errors import ConfigurationError, MeshgaugeError
+from meshgauge.errors import ConfigurationError, EnvironmentUpError, MeshgaugeError
 from meshgauge.trial import UsageSample
 
 # A kubelet counts every 10 to 20 s: asking twice as often as that misses nothing, and costs little.
@@ -147,10 +147,10 @@ class KubernetesMeter:
         namespaces = sorted({part.counted.namespace for part in wanted if part.counted.namespace})
         try:
             return self._source.read(where, namespaces)
-        except ConfigurationError as error:
+        except (ConfigurationError, EnvironmentUpError) as error:
             if isinstance(self._source, MetricsApiSource):
                 raise
-            # Some clusters promise the right and refuse it all the same (GKE Autopilot).
+            # Some clusters promise the right and refuse it all the same (GKE Autopilot); some nodes have no kubelet.
             self._fall_back(str(error))
             return {}
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from adapters.kubernetes.api import Cluster, Permission
 from adapters.kubernetes.cadvisor import CADVISOR_PATH, RESOURCE_PATH, Counted, Reading, readings
-from meshgauge.errors import EnvironmentUpError, ServiceUnavailableError
+from meshgauge.errors import ServiceUnavailableError
 
 CADVISOR: Final = "kubelet /metrics/cadvisor"
 RESOURCE: Final = "kubelet /metrics/resource"
@@ -36,7 +36,7 @@ class KubeletSource:
         A kubelet that does not answer leaves its counters out, and a line in ``failures``.
 
         Raises:
-            ConfigurationError: we may not ask kubelets.
+            ConfigurationError, EnvironmentUpError: we may not ask kubelets, or one has no such endpoint.
         """
         found: dict[Counted, Reading] = {}
         for part in self._pool.map(self._read_or_note, nodes):
@@ -54,7 +54,7 @@ class KubeletSource:
     def _read_or_note(self, node: str) -> Mapping[Counted, Reading]:
         try:
             return self._read(node)
-        except (ServiceUnavailableError, EnvironmentUpError) as error:
+        except ServiceUnavailableError as error:
             self.failures.append(f"{node}: {error}")
             return {}
 

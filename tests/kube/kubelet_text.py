@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 
@@ -28,17 +28,21 @@ class Fake:
         return f"/kubepods.slice/kubepods-pod{self.pod}.slice/cri-containerd-{self.container}{self.attempt}.scope"
 
 
+Of = Callable[[Fake], float]
+
+
 def cadvisor_text(containers: Sequence[Fake], node_at_ms: int, node_cpu_s: float, node_memory_bytes: int) -> str:
     """Return a node's text: its root group, slices, each pod's sum and pause container, and the containers."""
     pods = sorted({(one.namespace, one.pod) for one in containers})
     lines = ["# HELP cadvisor_version_info A metric with a constant '1' value", "# TYPE cadvisor_version_info gauge"]
     lines.append('cadvisor_version_info{cadvisorRevision="",kernelVersion="6.8.0"} 1')
-    for series, of, share in (
+    counters: tuple[tuple[str, Of, float | None], ...] = (
         ("container_cpu_cfs_throttled_seconds_total", lambda c: c.throttled_s, None),
         ("container_cpu_system_seconds_total", lambda c: c.system_s, 0.25),
         ("container_cpu_usage_seconds_total", lambda c: c.user_s + c.system_s, 1.0),
         ("container_cpu_user_seconds_total", lambda c: c.user_s, 0.75),
-    ):
+    )
+    for series, of, share in counters:
         lines += [f"# HELP {series} Cumulative time.", f"# TYPE {series} counter"]
         cpu = 'cpu="total",' if series == "container_cpu_usage_seconds_total" else ""
         if share is not None:
@@ -50,10 +54,11 @@ def cadvisor_text(containers: Sequence[Fake], node_at_ms: int, node_cpu_s: float
         for one in containers:
             if one.limited or share is not None:
                 lines.append(_line(series, cpu, one.group, one.container, one.namespace, one.pod, of(one), one.at_ms))
-    for series, of in (
+    gauges: tuple[tuple[str, Of], ...] = (
         ("container_memory_working_set_bytes", lambda c: c.memory_bytes),
         ("container_threads", lambda c: c.threads),
-    ):
+    )
+    for series, of in gauges:
         lines += [f"# HELP {series} Current value.", f"# TYPE {series} gauge"]
         lines.append(_line(series, "", "/", value=node_memory_bytes, at_ms=node_at_ms))
         for one in containers:

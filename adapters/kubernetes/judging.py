@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 from adapters.kubernetes.api import Manifest
-from adapters.kubernetes.mesh import Condition, Injector, Readiness, Rollout
+from adapters.kubernetes.mesh import Condition, Injector, Readiness, Rollout, Setting
 
 # Reasons a container waits for that no patience cures. Source: k8s.io/kubernetes pkg/kubelet/images/types.go.
 _HOPELESS = {
@@ -36,6 +37,8 @@ def _missing_of(readiness: Readiness, found: Manifest) -> str | None:
             return _bundles(found)
         case Condition():
             return _condition(found, readiness.type)
+        case Setting():
+            return _setting(found, readiness)
 
 
 def _rollout(found: Manifest) -> str | None:
@@ -95,6 +98,21 @@ def _conditions(found: Manifest) -> Iterator[Sequence[Mapping[str, Any]]]:
         yield from (parent.get("conditions") or [] for parent in status["parents"])
     else:
         yield status.get("conditions") or []
+
+
+def _setting(found: Manifest, wanted: Setting) -> str | None:
+    value: Any = found
+    for key in wanted.path:
+        try:
+            value = value[key]
+        except (KeyError, IndexError, TypeError):
+            value = None
+            break
+    words = " ".join(map(str, value)) if isinstance(value, list) else str("" if value is None else value)
+    if fnmatchcase(words, wanted.pattern):
+        return None
+    where, expected = ".".join(map(str, wanted.path)), repr(wanted.pattern) if wanted.pattern else "unset"
+    return f"has {where} {'not set' if value is None else repr(words)}, not {expected}: {wanted.advice}"
 
 
 def beyond_hope(found: Manifest) -> str | None:

@@ -94,7 +94,23 @@ class Condition:
     type: str = ""
 
 
-Readiness = Rollout | Injector | Condition
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A field that has to have a value already, of an object that is not ours: waiting cannot help.
+
+    Attributes:
+        path: keys, and positions in lists, from the object's root.
+        pattern: shell pattern of the value; a list is joined with spaces, an absent field is the empty text.
+        advice: what its owner has to do, the end of a sentence.
+    """
+
+    ref: ObjectRef
+    path: tuple[str | int, ...]
+    pattern: str
+    advice: str
+
+
+Readiness = Rollout | Injector | Condition | Setting
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from typing import Final
 
 from adapters.kubernetes.api import Cluster, Kind, Manifest, ObjectRef
 from adapters.kubernetes.judging import ailment, beyond_hope, crashed_containers, is_ready, missing
-from adapters.kubernetes.mesh import Condition, Injector, Readiness, Rollout
-from meshgauge.errors import EnvironmentUpError, MeshgaugeError
+from adapters.kubernetes.mesh import Condition, Injector, Readiness, Rollout, Setting
+from meshgauge.errors import ConfigurationError, EnvironmentUpError, MeshgaugeError
 
 OnLine = Callable[[str], None]
 
@@ -32,13 +32,17 @@ def wait_ready(
 
     Raises:
         EnvironmentUpError: time is over, or waiting cannot help: says what is missing, and why as far as pods tell.
+        ConfigurationError: a setting of somebody else's is not as it has to be.
     """
     deadline = time.monotonic() + timeout_s
     for wanted in readiness:
         kind, namespace, labels, fields, title = _target(wanted)
 
         def judge(found: Sequence[Manifest], wanted: Readiness = wanted) -> str | None:
-            return missing(wanted, found)
+            lacking = missing(wanted, found)
+            if lacking is not None and isinstance(wanted, Setting):
+                raise ConfigurationError(f"{wanted.ref} {lacking}")
+            return lacking
 
         _wait(cluster, _Watched(kind, namespace, labels, fields, title), judge, deadline, timeout_s, on_line)
 
@@ -101,7 +105,7 @@ def _target(readiness: Readiness) -> tuple[Kind, str | None, str | None, str | N
         case Injector(kind, name):
             group = Kind("admissionregistration.k8s.io/v1", kind)
             return group, None, None, f"metadata.name={name}", f"{kind} {name}"
-        case Condition(ref):
+        case Condition(ref) | Setting(ref):
             return ref.kind, ref.namespace or None, None, f"metadata.name={ref.name}", str(ref)
 
 

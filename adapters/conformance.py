@@ -52,13 +52,13 @@ class Findings:
     """The checks so far; each is told as it is made."""
 
     def __init__(self, report: Report) -> None:
-        self._report = report
+        self.report = report
         self.checks: list[ConformanceCheck] = []
 
     def add(self, name: str, outcome: CheckOutcome, sentence: str) -> None:
         """Note one check."""
         self.checks.append(ConformanceCheck(name, outcome, sentence))
-        self._report.line(f"{name}: {outcome}, {sentence}")
+        self.report.line(f"{name}: {outcome}, {sentence}")
 
     def judge(self, name: str, passed: bool, sentence: str) -> None:
         """Note one check that passed or failed."""
@@ -94,10 +94,12 @@ def check_adapter(order: OperationOrder, report: Report) -> Mapping[str, Any]:
     for profile in (BUILT_IN_PROFILES["plain"], BUILT_IN_PROFILES["mtls"], BUILT_IN_PROFILES["observed"]):
         report.phase(profile.name)
         _check_profile(subject, profile, findings)
+    report.phase("upgrade")
+    _check_upgrade(subject, version, versions, findings)
     report.phase("nothing left")
     _check_nothing_left(subject, findings)
     result = ConformanceResult(
-        adapter, version, request.provider, _where(request.provider), revision(), dt.datetime.now(dt.UTC),
+        adapter, version, request.provider, _where(order), revision(), dt.datetime.now(dt.UTC),
         tuple(findings.checks),
     )  # fmt: skip
     report.conformance(result)
@@ -222,6 +224,26 @@ def _check_down(environment: Environment, profile: Profile, findings: Findings) 
         findings.judge(f"{profile.name}: down", True, "taken down twice without complaint")
 
 
+def _check_upgrade(subject: Subject, version: str, versions: Sequence[str], findings: Findings) -> None:
+    """Take a mesh from an older version to this one while it stands."""
+    name, order = "upgrade in place", subject.order
+    older = versions[versions.index(version) + 1 :]
+    if order.request.provider != "kubernetes":
+        findings.add(name, "not applicable", "a local proxy starts anew with every environment")
+        return
+    if not older:
+        findings.add(name, "not applicable", f"there is no version before {version}")
+        return
+    from adapters.kubernetes.operating import upgraded_in_place  # noqa: PLC0415 - only clusters pay for the client
+
+    try:
+        checks = upgraded_in_place(order, subject.earlier_epoch, older[0], version, findings.report)
+    except MeshgaugeError as error:
+        findings.judge(name, False, str(error))
+    else:
+        findings.judge_all(name, checks)
+
+
 def _check_nothing_left(subject: Subject, findings: Findings) -> None:
     """Sweep for what our environments left: there must be nothing to find."""
     try:
@@ -232,8 +254,13 @@ def _check_nothing_left(subject: Subject, findings: Findings) -> None:
     findings.judge("nothing left", not left, "; ".join(left[:_SHOWN]) or "a sweep found nothing")
 
 
-def _where(provider: str) -> str:
+def _where(order: OperationOrder) -> str:
     """Return where the suite ran, in words."""
+    if order.request.provider == "kubernetes":
+        from adapters.kubernetes.operating import server_of  # noqa: PLC0415 - only clusters pay for the client
+
+        return server_of(order)
     host = platform.uname()
-    cores = len(os.sched_getaffinity(0))
-    return f"{provider}, {host.system} {host.release} {host.machine}, {cores} cores"
+    return (
+        f"{order.request.provider}, {host.system} {host.release} {host.machine}, {len(os.sched_getaffinity(0))} cores"
+    )

@@ -81,22 +81,21 @@ def aggregated(resources: Sequence[Resource], *, core: bool) -> Manifest:
 
 
 def _described(resources: Sequence[Resource], name: str, version_name: str) -> list[Manifest]:
-    return [
-        {
-            "resource": r.plural,
-            "responseKind": {"group": r.group, "version": r.version, "kind": r.kind},
-            "scope": "Namespaced" if r.namespaced else "Cluster",
-            "singularResource": r.kind.lower(),
-            "verbs": list(r.verbs),
-            "shortNames": list(r.short_names),
-            "subresources": [
-                {"subresource": sub, "responseKind": {"group": r.group, "version": r.version, "kind": r.kind}, "verbs": list(verbs)}
-                for sub, verbs in r.subresources.items()
-            ],
-        }
-        for r in resources
-        if (r.group, r.version) == (name, version_name)
-    ]  # fmt: skip
+    return [_entry(r) for r in resources if (r.group, r.version) == (name, version_name)]
+
+
+def _entry(r: Resource) -> Manifest:
+    kind = {"group": r.group, "version": r.version, "kind": r.kind}
+    below = [{"subresource": sub, "responseKind": kind, "verbs": list(verbs)} for sub, verbs in r.subresources.items()]
+    return {
+        "resource": r.plural,
+        "responseKind": kind,
+        "scope": "Namespaced" if r.namespaced else "Cluster",
+        "singularResource": r.kind.lower(),
+        "verbs": list(r.verbs),
+        "shortNames": list(r.short_names),
+        "subresources": below,
+    }
 
 
 def _root(name: str, version_name: str) -> str:

@@ -159,7 +159,7 @@ def applied(live: Manifest | None, wanted: Manifest, manager: str, force: bool, 
     owners = {who: paths if who == mine else paths - differing for who, paths in owners.items()}
     given_up = owners.get(mine, set()) - want.keys()
     kept = set().union(*(paths for who, paths in owners.items() if who != mine))
-    merged = merge(copy.deepcopy(live), wanted)
+    merged: Manifest = merge(copy.deepcopy(live), wanted)
     for path in sorted(given_up - kept, key=len, reverse=True):
         if not any(other[: len(path)] == path for other in (*want, *kept)):
             _remove(merged, path)

@@ -67,7 +67,7 @@ def _message(raw: bytes, schema: Schema) -> Manifest:
         elif isinstance(kind, dict) and str in kind:
             entry = dict(_fields(value))
             message.setdefault(name, {})[entry.get(1, b"").decode()] = _value(entry.get(2, b""), kind[str])
-        else:
+        elif value != b"":  # gogo-protobuf writes empty texts; JSON leaves them out
             message[name] = _value(value, kind)
     return message
 

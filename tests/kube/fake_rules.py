@@ -53,7 +53,7 @@ def check_labels(resource: Resource, manifest: Manifest) -> None:
     for path, labels in places:
         for key, value in (labels or {}).items():
             if not isinstance(value, str) or len(value) > 63 or not _VALUE.fullmatch(value):
-                why = f'Invalid value: "{value}": a valid label must be an empty string or consist of at most 63 characters'
+                why = f'Invalid value: "{value}": a valid label has at most 63 characters, A-Z a-z 0-9 . _ -'
                 raise invalid(resource, metadata["name"], path, why)
             _check_key(resource, metadata["name"], path, key)
     for key, value in (metadata.get("annotations") or {}).items():

@@ -188,7 +188,7 @@ class Store:
             kept, given = old["metadata"], new["metadata"]
             if given.get("resourceVersion") not in (None, "", kept["resourceVersion"]):
                 raise modified(resource, kept["name"])
-            if given.get("uid") not in (None, kept["uid"]):
+            if given.get("uid") not in (None, "", kept["uid"]):
                 raise RefusalError(
                     409, f"Precondition failed: UID in precondition: {given['uid']}, in object meta: {kept['uid']}"
                 )
@@ -293,11 +293,19 @@ class Store:
                 if version < self._oldest:
                     raise expired()
                 if self._version > version and self._history:
-                    return [change for change in self._history if change.version > version]
+                    return self._after(version)
                 left_s = deadline_s - time.monotonic()
                 if left_s <= 0 or self.is_closed:
                     return []
                 self.changed.wait(left_s)
+
+    def _after(self, version: int) -> Sequence[Change]:
+        newer: deque[Change] = deque()
+        for change in reversed(self._history):
+            if change.version <= version:
+                break
+            newer.appendleft(change)
+        return newer
 
     def close(self) -> None:
         """End all watches."""

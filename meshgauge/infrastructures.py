@@ -94,3 +94,17 @@ class Infrastructure(Strict):
     def brings_load_workers(self) -> bool:
         """Whether the environment starts load workers of its own, beside the application it measures."""
         return self.provider == "kubernetes" and self.in_cluster.load_from == "jobs"
+
+
+_CLUSTER_SITE = "kubernetes"
+
+
+def cluster_site(context: str | None) -> str:
+    """Return the site of a kubeconfig context; None: the cluster Meshgauge runs in, or the current one."""
+    return _CLUSTER_SITE if context is None else f"{_CLUSTER_SITE}:{context}"
+
+
+def context_of(site: str) -> str | None:
+    """Return the kubeconfig context of a cluster's site: the way back from ``cluster_site``."""
+    _, colon, context = site.partition(":")
+    return context if colon else None

@@ -1,0 +1,145 @@
+"""The pods Meshgauge itself runs in a cluster: load workers of a trial, and probes from outside the mesh. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from adapters.contract import Endpoint
+from adapters.kubernetes.api import LABEL_COMPONENT, Kind, Manifest
+from adapters.kubernetes.application import APP, LOAD, placed, restricted
+from adapters.kubernetes.mesh import Enrolment
+from meshgauge.infrastructures import Cluster
+
+JOB: Final = Kind("batch/v1", "Job")
+POD: Final = Kind("v1", "Pod")
+PROBE: Final = "probe"
+LOAD_PORT: Final = 8080  # nobody listens there: a Service has to have a port
+_USER: Final = 65_532  # any but root; the image of deploy/ runs as this one
+_MEMORY_REQUEST: Final = "256Mi"  # a load worker takes 90 MiB; histograms of long windows come on top
+_GRACE_S: Final = 2
+
+# What a probe's container exits with. Anything else means that the probe itself went wrong.
+ANSWERED: Final = 0
+REFUSED: Final = 3
+
+# One request without any mesh: the expected reply means that plaintext was let in; any other (Linkerd answers 403), or
+# a connection that is reset, closed or ignored, means that it was not.
+_PROBE: Final = f"""\
+import http.client, sys
+host, port, path, expected = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+connection = http.client.HTTPConnection(host, port, timeout=10)
+try:
+    connection.request("GET", path)
+    status = connection.getresponse().status
+    print("status", status)
+    sys.exit({ANSWERED} if status == expected else {REFUSED})
+except (OSError, http.client.HTTPException) as error:
+    print(f"{{type(error).__name__}}: {{error}}")
+    sys.exit({REFUSED})
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnPods:
+    """What all pods of ours in one environment have in common.
+
+    Attributes:
+        image: that ``deploy/`` builds: it carries the load worker.
+        labels: of everything made.
+    """
+
+    image: str
+    namespace: str
+    labels: Mapping[str, str]
+    cluster: Cluster
+
+
+def load_job(pods: OwnPods, enrolment: Enrolment, trial_id: str, master: str, count: int) -> Manifest:
+    """Return the load workers of one trial: ``count`` pods, one try each, in the mesh as ``enrolment`` says.
+
+    The conductor ends them. A sidecar that knows no end of its own keeps its pod alive after that; the Job is deleted
+    when the next one is made, and with the environment.
+    """
+    name = f"{LOAD}-{hashlib.sha256(trial_id.encode()).hexdigest()[:10]}"
+    container = {
+        **_container(pods, LOAD, ["python", "-m", "workers.load.worker", "--master", master]),
+        "resources": {"requests": {"cpu": f"{round(pods.cluster.load_cpu_cores * 1000)}m", "memory": _MEMORY_REQUEST}},
+    }
+    pod = _pod(container, token=enrolment.service_account_token)
+    placed(pod, pods.cluster.load_nodes, pods.namespace, away_from=APP, together=LOAD)
+    job = _job(pods, name, LOAD, pod, count)
+    described = job["spec"]["template"]["metadata"]
+    described["labels"] |= enrolment.load_labels
+    described["annotations"] = dict(enrolment.load_annotations)
+    return job
+
+
+def load_service(pods: OwnPods) -> Manifest:
+    """Return the Service that stands for the load generator: some meshes know workloads by their Service alone."""
+    labels = {**pods.labels, LABEL_COMPONENT: LOAD}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": LOAD, "namespace": pods.namespace, "labels": labels},
+        "spec": {
+            "selector": {LABEL_COMPONENT: LOAD},
+            "ports": [{"name": "http-load", "port": LOAD_PORT, "targetPort": LOAD_PORT, "appProtocol": "http"}],
+        },
+    }
+
+
+def probe_job(pods: OwnPods, target: Endpoint, path: str, expected_status: int) -> Manifest:
+    """Return a Job that sends one request without a mesh, to be made in a namespace that is not enrolled."""
+    arguments = [target.host, str(target.port), path, str(expected_status)]
+    container = _container(pods, PROBE, ["python", "-c", _PROBE, *arguments])
+    return _job(pods, PROBE, PROBE, _pod(container, token=False), 1)
+
+
+def finished_code(pod: Mapping[str, Any], container: str) -> int | None:
+    """Return what ``container`` of ``pod`` exited with, or None while it has not."""
+    statuses: Sequence[Mapping[str, Any]] = (pod.get("status") or {}).get("containerStatuses") or ()
+    for status in statuses:
+        ended = (status.get("state") or {}).get("terminated")
+        if status["name"] == container and ended:
+            return int(ended["exitCode"])
+    return None
+
+
+def _container(pods: OwnPods, name: str, command: Sequence[str]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "image": pods.image,
+        "command": list(command),
+        "env": [{"name": "HOME", "value": "/tmp"}],  # noqa: S108 - of the container, an emptyDir
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
+        "securityContext": restricted() | {"runAsUser": _USER, "runAsGroup": _USER},
+    }
+
+
+def _pod(container: dict[str, Any], *, token: bool) -> dict[str, Any]:
+    return {
+        "containers": [container],
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": token,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": _GRACE_S,
+        "volumes": [{"name": "tmp", "emptyDir": {}}],
+    }
+
+
+def _job(pods: OwnPods, name: str, component: str, pod: dict[str, Any], count: int) -> Manifest:
+    labels = {**pods.labels, LABEL_COMPONENT: component, "app.kubernetes.io/name": component}
+    return {
+        "apiVersion": JOB.api_version,
+        "kind": JOB.name,
+        "metadata": {"name": name, "namespace": pods.namespace, "labels": labels},
+        "spec": {
+            "completions": count,
+            "parallelism": count,
+            "backoffLimit": 0,
+            "template": {"metadata": {"labels": dict(labels)}, "spec": pod},
+        },
+    }

@@ -38,6 +38,7 @@ from adapters.kubernetes.waiting import wait_gone
 from meshgauge.errors import EnvironmentUpError
 
 COMPONENT: Final = "ledger"
+PREFIX: Final = "meshgauge-ledger-"
 LABEL_STAYS: Final = "meshgauge.io/stays"
 
 _CONFIG_MAP = Kind("v1", "ConfigMap")
@@ -68,7 +69,7 @@ class Owner:
     def namespace(self) -> str:
         """The name of its ledger's namespace."""
         mark = hashlib.sha256(f"{self.site}\0{self.epoch}\0{self.id}".encode()).hexdigest()[:16]
-        return f"meshgauge-ledger-{mark}"
+        return f"{PREFIX}{mark}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +136,12 @@ class Ledger:
 
     def stay(self) -> None:
         """Say that it is whole, and meant to stay: sweeps leave it alone until it is removed on purpose."""
-        self._mark("true")
+        if not self._mark("true"):
+            raise EnvironmentUpError(f"the record of {self} is gone: somebody deleted namespace {self.owner.namespace}")
         self.stays = True
 
     def leave(self) -> None:
-        """Say that it is to go: from now on a sweep removes it."""
+        """Say that it is to go: from now on a sweep removes it. The record may be gone already."""
         self._mark(None)
         self.stays = False
 
@@ -158,10 +160,10 @@ class Ledger:
         if self._cluster.delete(ref):
             wait_gone(self._cluster, [ref], _GONE_WITHIN_S)
 
-    def _mark(self, stays: str | None) -> None:
+    def _mark(self, stays: str | None) -> bool:
+        """Set or remove the label; return whether there is a record to carry it."""
         ref = ObjectRef(NAMESPACE, "", self.owner.namespace)
-        if self._cluster.patch(ref, {"metadata": {"labels": {LABEL_STAYS: stays}}}) is None:
-            raise EnvironmentUpError(f"the record of {self} is gone: somebody deleted namespace {self.owner.namespace}")
+        return self._cluster.patch(ref, {"metadata": {"labels": {LABEL_STAYS: stays}}}) is not None
 
     def _apply(self, name: str, content: Manifest) -> None:
         metadata = {"name": name, "namespace": self.owner.namespace, "labels": self.owner.labels}

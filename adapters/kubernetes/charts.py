@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from adapters.kubernetes.files import write_whole
 from adapters.kubernetes.helm import archive
 from adapters.kubernetes.helm.contract import ChartRelease, ChartSource, ChartVersion, HelmBackend
 from adapters.kubernetes.helm.index import precedence
@@ -101,7 +102,7 @@ class ChartStore:
                 return _read(copy)
             raise
         listed = {"read_at": time.time(), "source": _shown(source), "versions": [asdict(one) for one in found]}
-        _write_whole(kept, json.dumps(listed).encode())
+        write_whole(kept, json.dumps(listed).encode())
         return found
 
     def _archive(self, release: ChartRelease) -> Path:
@@ -115,7 +116,7 @@ class ChartStore:
             if kept.exists():
                 return kept
         kept = self._keep(source, release.version)
-        _write_whole(
+        write_whole(
             pointer, json.dumps({"source": _shown(source), "file": str(kept.relative_to(self._folder))}).encode()
         )
         return kept
@@ -129,7 +130,7 @@ class ChartStore:
         file = name if name.endswith(f"-{version}") else f"{name}-{version}"
         kept = self._folder / "sha256" / _sha256(content) / f"{file}.tgz"
         if not kept.exists():
-            _write_whole(kept, content)
+            write_whole(kept, content)
         return kept
 
 
@@ -151,11 +152,3 @@ def _sha256(content: bytes) -> str:
 
 def _read(copy: Mapping[str, Any]) -> Sequence[ChartVersion]:
     return [ChartVersion(**one) for one in copy["versions"]]
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write a file that appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("wb", dir=path.parent, delete=False) as partial:
-        partial.write(content)
-    Path(partial.name).replace(path)

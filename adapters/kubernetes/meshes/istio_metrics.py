@@ -16,7 +16,8 @@ WAYPOINT: Final = "waypoint"
 _ENCRYPTED: Final = "mutual_tls"
 
 # A proxy that is connected, has taken all it was sent, and warms nothing up any more, is in sync.
-# Source: Envoy, "Cluster manager stats", "LDS" and "xDS subscription statistics".
+# Source: Envoy, "Cluster manager stats", "LDS" and "xDS subscription statistics"; names seen with Envoy 1.38.3.
+_TAKEN: Final = ("envoy_cluster_manager_cds_update_success", "envoy_listener_manager_lds_update_success")
 _NONE_LEFT: Final = (
     "envoy_cluster_manager_cds_update_rejected",
     "envoy_cluster_manager_warming_clusters",
@@ -99,7 +100,8 @@ def _is_cluster_of(order: MeshOrder) -> Callable[[Labels], bool]:
 
 def _is_in_sync(text: str) -> bool | None:
     connected = total(text, "envoy_control_plane_connected_state")
+    taken = [total(text, name) for name in _TAKEN]
     left = [total(text, name) for name in _NONE_LEFT]
-    if connected is None or None in left:
+    if connected is None or None in taken or None in left:
         return None
-    return connected == 1 and not any(left)
+    return connected == 1 and all(taken) and not any(left)

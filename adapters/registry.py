@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module, metadata
 from importlib.util import find_spec
@@ -15,6 +16,8 @@ from adapters.kubernetes.mesh import KubernetesMesh, Unavailable
 from adapters.local import caddy, envoy, haproxy, nginx, traefik
 from adapters.local.provider import LocalProvider
 from adapters.local.proxy import LocalProxy
+from adapters.stage import checked_on, shipped, stage_of
+from meshgauge.conformance import ConformanceResult
 from meshgauge.errors import ConfigurationError, UnknownNameError
 from meshgauge.plan import BUILT_IN_PROFILES, Placement, Profile
 
@@ -86,7 +89,9 @@ def local_proxy(name: str) -> LocalProxy:
     """
     known = local_proxies()
     if name not in known:
-        raise UnknownNameError("mesh adapter", name, [*known, BASELINE])
+        elsewhere = name in KUBERNETES_MESHES or name in _entry_points(KUBERNETES_MESH_GROUP)
+        hint = f"{name} is installed into clusters: write infrastructures: [kubernetes]." if elsewhere else ""
+        raise UnknownNameError("mesh adapter", name, [*known, BASELINE], hint)
     return known[name]
 
 
@@ -111,7 +116,9 @@ def kubernetes_mesh(name: str) -> KubernetesMesh:
     gone = {mesh.name: mesh for mesh in unavailable_meshes()}
     if name in gone:
         raise ConfigurationError(f"{gone[name].title} cannot be run: {gone[name].reason}")
-    raise UnknownNameError("mesh adapter", name, [*KUBERNETES_MESHES, *elsewhere, BASELINE])
+    is_local = name in local_proxies()
+    hint = f"{name} runs as a process of a host: write infrastructures: [local]." if is_local else ""
+    raise UnknownNameError("mesh adapter", name, [*KUBERNETES_MESHES, *elsewhere, BASELINE], hint)
 
 
 def kubernetes_meshes() -> Mapping[str, KubernetesMesh]:
@@ -160,6 +167,7 @@ class AdapterRow:
         providers: infrastructures it runs on; none: it cannot be run any more, and ``note`` says why.
         stage: maturity of the adapter; of one that cannot be run, how its makers keep it (dormant, archived, ended).
         package: distribution its binary comes from, or the chart it is installed from.
+        checked_on: day of the newest result of the contract suite that the stage is read from; None: there is none.
     """
 
     name: str
@@ -170,10 +178,31 @@ class AdapterRow:
     placements: tuple[Placement, ...]
     profiles: tuple[str, ...]
     note: str
+    checked_on: dt.date | None = None
 
 
-def adapter_rows() -> list[AdapterRow]:
-    """Return what there is to compare, the baseline first. Placements and profiles are those that work at all."""
+def adapter_rows(results: Sequence[ConformanceResult] = (), as_of: dt.date | None = None) -> list[AdapterRow]:
+    """Return what there is to compare, the baseline first. Placements and profiles are those that work at all.
+
+    Args:
+        results: of the contract suite on this installation; those that come with the release count too.
+        as_of: the day stages are read for; None: today.
+    """
+    rows = _unstaged_rows()
+    known, day = [*shipped(), *results], as_of or dt.datetime.now(dt.UTC).date()
+    return [_staged(row, known, day) if row.name != BASELINE and row.providers else row for row in rows]
+
+
+def _staged(row: AdapterRow, results: Sequence[ConformanceResult], day: dt.date) -> AdapterRow:
+    provider = row.providers[0]
+    return replace(
+        row,
+        stage=stage_of(row.name, provider, results, day),
+        checked_on=checked_on(row.name, provider, results, day),
+    )
+
+
+def _unstaged_rows() -> list[AdapterRow]:
     baseline = AdapterRow(
         BASELINE,
         "No mesh",
@@ -212,7 +241,7 @@ def _proxy_row(proxy: LocalProxy) -> AdapterRow:
     reasons = _refusals(proxy)
     placements, profiles = _workable(reasons)
     note = "; ".join(sorted({reason for reason in reasons.values() if reason is not None}))
-    return AdapterRow(proxy.name, proxy.title, ("local",), proxy.stage, proxy.package, placements, profiles, note)
+    return AdapterRow(proxy.name, proxy.title, ("local",), "alpha", proxy.package, placements, profiles, note)
 
 
 def _mesh_row(mesh: KubernetesMesh) -> AdapterRow:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 import kombu
+import sqlalchemy as sa
 
 from adapters.registry import adapter_rows
 from coordinator.embedded.places import secret
@@ -16,9 +17,11 @@ from coordinator.web.installation import Installation
 from coordinator.web.reporting import Reporting
 from coordinator.web.streams import EventHub
 from meshgauge import queue
+from meshgauge.conformance import ConformanceResult
 from meshgauge.errors import ConfigurationError
 from meshgauge.settings import Settings
-from meshgauge.store.database import connect
+from meshgauge.store import conformance
+from meshgauge.store.database import connect, transaction
 
 _POOL_SIZE = 8
 _BROKER_CHECK_EVERY_S = 5.0
@@ -51,6 +54,11 @@ class BrokerProbe:
         return None
 
 
+def _own_results(engine: sa.Engine) -> tuple[ConformanceResult, ...]:
+    with transaction(engine) as connection:
+        return conformance.results(connection)
+
+
 def installed(settings: Settings, is_stopping: Callable[[], bool]) -> tuple[Installation, str]:
     """Return the installation these settings describe, and the key that signs its sessions. Call it after the fork.
 
@@ -79,7 +87,7 @@ def installed(settings: Settings, is_stopping: Callable[[], bool]) -> tuple[Inst
         planner=installed_planner(settings),
         announce=functools.partial(queue.announce, app),
         broker_problem=BrokerProbe(broker_url),
-        adapter_rows=adapter_rows,
+        adapter_rows=lambda: adapter_rows(_own_results(engine)),
         operator_token=operator_token,
         cores=len(os.sched_getaffinity(0)),
         hub=EventHub(engine),

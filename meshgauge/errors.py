@@ -56,15 +56,16 @@ class InvalidRequestError(MeshgaugeError):
 
 
 class UnknownNameError(MeshgaugeError):
-    """A name nobody registered. Lists the known ones and the nearest."""
+    """A name nobody registered. Lists the known ones and the nearest; ``hint`` replaces the latter."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        self.kind, self.name, self.known = kind, name, tuple(sorted(known))
-        super().__init__(kind, name, self.known)
+    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
+        self.kind, self.name, self.known, self.hint = kind, name, tuple(sorted(known)), hint
+        super().__init__(kind, name, self.known, hint)
 
     def __str__(self) -> str:
         nearest = nearest_name(self.name, self.known)
         hint = f" Did you mean {nearest!r}?" if nearest else ""
+        hint = f" {self.hint}" if self.hint else hint
         return f"unknown {self.kind} {self.name!r}.{hint} Known: {', '.join(self.known) or 'none'}."
 
 

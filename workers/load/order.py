@@ -12,7 +12,7 @@ class LoadOrder:
     """Everything a Locust master and its load workers need for one trial.
 
     Attributes:
-        target_host, target_port: where requests go (numeric IPv4 address).
+        target_host, target_port: where requests go (an IPv4 address, or a name that each load worker looks up).
         rate_rps: offered rate over all load workers; None for a closed loop.
         connections: over all load workers; a Locust user is one connection.
         expected_status, expected_body_bytes: any other reply is counted under its own outcome

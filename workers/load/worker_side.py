@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import gevent
@@ -35,6 +36,19 @@ _SILENCE_S = 10.0  # heartbeats come every second
 _FINAL_STATES = ("finished", "stopped", "failed")
 
 logger = logging.getLogger(__name__)
+
+
+def address_of(host: str) -> str:
+    """Return the numeric IPv4 address of ``host``, asked where the load starts: in a cluster only pods can tell.
+
+    Raises:
+        MeasurementError: there is none of that name.
+    """
+    try:
+        found = socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)
+    except OSError as error:
+        raise MeasurementError(f"the target {host} has no address here: {error}") from error
+    return str(found[0][4][0])
 
 
 class LoadWorker:
@@ -86,7 +100,8 @@ class LoadWorker:
             self._engine.set_connections(self._connections)
 
     def _prepare(self, data: dict[str, Any]) -> None:
-        self._order = order = LoadOrder.from_json(data["order"])
+        order = LoadOrder.from_json(data["order"])
+        self._order = order = replace(order, target_host=address_of(order.target_host))
         if order.cpus:
             stay_on(order.cpus)
         if data["engine"] == "locust_file":

@@ -51,6 +51,9 @@ _NO_MTLS: Final = (
     f"(encryption.type=ztunnel, beta) {_NOT_OURS}"
 )
 
+# A plan's load has 60,000 connections at most. Not more digits: Helm writes a value of 1,000,000 as 1e+06.
+_BEYOND_REACH: Final = 999_999
+
 # What has to stand in cilium-config, by key: the value, and the value of the chart that gives it. http-retry-count is
 # not among them: it is for network policies, and routes of the Gateway API have no retries unless they ask for some.
 # Source: chart 1.20.0, templates/cilium-configmap.yaml; cilium, testdata/conformance/gamma/mesh_frontend.
@@ -58,9 +61,9 @@ _SETTINGS: Final[tuple[tuple[str, str, str], ...]] = (
     ("enable-gateway-api", "true", "gatewayAPI.enabled=true"),
     ("enable-l7-proxy", "true", "l7Proxy=true"),
     ("external-envoy-proxy", "true", "envoy.enabled=true"),
-    ("proxy-cluster-max-connections", str(parity.NO_LIMIT), f"envoy.clusterMaxConnections={parity.NO_LIMIT}"),
-    ("proxy-cluster-max-pending-requests", str(parity.NO_LIMIT), f"envoy.clusterMaxPendingRequests={parity.NO_LIMIT}"),
-    ("proxy-cluster-max-requests", str(parity.NO_LIMIT), f"envoy.clusterMaxRequests={parity.NO_LIMIT}"),
+    ("proxy-cluster-max-connections", str(_BEYOND_REACH), f"envoy.clusterMaxConnections={_BEYOND_REACH}"),
+    ("proxy-cluster-max-pending-requests", str(_BEYOND_REACH), f"envoy.clusterMaxPendingRequests={_BEYOND_REACH}"),
+    ("proxy-cluster-max-requests", str(_BEYOND_REACH), f"envoy.clusterMaxRequests={_BEYOND_REACH}"),
     ("proxy-idle-timeout-seconds", str(parity.IDLE_S), f"envoy.idleTimeoutDurationSeconds={parity.IDLE_S}"),
 )
 # Keys that are there only when nodes encrypt.
@@ -118,7 +121,7 @@ class Cilium:
         own = {
             "threads": f"{workers} on each node, for all of its pods; eBPF works in the kernel",
             "timeout": f"5 s to connect, {profile.request_timeout_s:g} s for the whole request",
-            "circuit_breaker": "limits of 1e9 (cannot be switched off)",
+            "circuit_breaker": f"limits of {_BEYOND_REACH:,} (cannot be switched off)",
             "metrics": "all of Envoy's counters and histograms, always on",
             "request_id": "added (Cilium has no switch for it)",
             "header_rewriting": "adds x-forwarded-for, x-forwarded-proto and x-envoy headers; names in lower case",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from adapters.contract import Check
+from adapters.kubernetes import gateway_api
 from adapters.kubernetes.api import Cluster, Manifest, ObjectRef
 from adapters.kubernetes.charts import ChartStore
 from adapters.kubernetes.helm.contract import ChartRelease, HelmBackend
@@ -80,6 +81,7 @@ class MeshLife:
         self._helm = helm
         self._order = order
         self._on_line = on_line
+        self._cache_dir = cache_dir
         self._charts = ChartStore(helm, cache_dir, order.infrastructure.in_cluster.charts)
         self._ledger: Ledger | None = None
         self._mesh_order: MeshOrder | None = None
@@ -102,6 +104,7 @@ class MeshLife:
             return
         order = self.mesh_order
         self._ledger = begin(self._cluster, owner, Undertaking.of(mesh, order))
+        self._bring_gateway_api(mesh, self._ledger)
         self._apply(mesh.objects(order))
         for release in mesh.releases(order):
             self._release(release, self._helm.install, "installing")
@@ -236,6 +239,18 @@ class MeshLife:
             "annotations": dict(enrolment.namespace_annotations),
         }
         return {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
+
+    def _bring_gateway_api(self, mesh: KubernetesMesh, ledger: Ledger) -> None:
+        """Install the Gateway API's kinds for a mesh that reads them, where the cluster has none and we may."""
+        plan = self._order.infrastructure.in_cluster
+        wanted = mesh.needs(self._order.version).gateway_api
+        if wanted is None or not plan.install_gateway_api or gateway_api.found(self._cluster) is not None:
+            return
+        version = gateway_api.version_for(wanted)
+        self._on_line(f"installing Gateway API {version}, which {mesh.title} reads")
+        objects = gateway_api.bundle(version, self._cache_dir, plan.charts)
+        ledger.add(objects=gateway_api.references(objects))
+        gateway_api.install(self._cluster, objects, self._order.owner.labels, _READY_S)
 
     def _apply(self, manifests: Sequence[Manifest]) -> None:
         for manifest in manifests:

@@ -15,7 +15,8 @@ from adapters.kubernetes.api import Cluster, Manifest
 from adapters.kubernetes.helm.contract import ChartRelease, ChartSource, ChartVersion, Deployed
 from adapters.kubernetes.helm.failures import failure, tail
 from adapters.kubernetes.helm.manifests import manifests
-from adapters.kubernetes.helm.process import GRACE_S, READ_TIMEOUT_S, environment
+from adapters.kubernetes.helm.process import GRACE_S, HELMS_SHARE, READ_TIMEOUT_S, environment
+from adapters.kubernetes.helm.records import uninstalled
 from adapters.kubernetes.helm.remote import at_hand, versions
 from meshgauge.errors import ConfigurationError, EnvironmentUpError
 
@@ -66,14 +67,19 @@ class BinaryBackend:
         return manifests(_json(said, f"helm {verb} {release.name}").get("manifest", ""))
 
     def uninstall(self, cluster: Cluster, name: str, namespace: str, timeout_s: float) -> bool:
-        """Remove the release, whatever its state, and wait for its objects to go."""
-        argv = ("uninstall", name, "--namespace", namespace, "--wait", "--timeout", f"{math.ceil(timeout_s)}s")
+        """Remove the release, whatever its state, and wait for its objects to go; see ``records`` for the rest."""
+        limit = f"{math.ceil(timeout_s * HELMS_SHARE)}s"
+        argv = ("uninstall", name, "--namespace", namespace, "--wait", "--timeout", limit)
         what = f"helm uninstall {name} (namespace {namespace})"
-        try:
-            self._run(argv, what, cluster.helm_environment(), limit_s=timeout_s + GRACE_S)
-        except _NoReleaseError:
-            return False
-        return True
+
+        def uninstall() -> bool:
+            try:
+                self._run(argv, what, cluster.helm_environment(), limit_s=timeout_s * HELMS_SHARE + GRACE_S)
+            except _NoReleaseError:
+                return False
+            return True
+
+        return uninstalled(uninstall, cluster, name, namespace, timeout_s * (1 - HELMS_SHARE))
 
     def releases(self, cluster: Cluster) -> Sequence[Deployed]:
         """Return every release in every namespace, in whatever state."""

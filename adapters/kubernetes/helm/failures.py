@@ -9,6 +9,8 @@ from typing import Any
 from meshgauge.errors import ConfigurationError, EnvironmentUpError, MeshgaugeError, ServiceUnavailableError
 
 _TAIL_CHARACTERS = 1500
+# Warnings client-go prints beside what matters: W1123 14:23:59.489109 15502 warnings.go:107] ...
+_CHATTER = re.compile(r"[IW]\d{4} [\d:.]+ +\d+ \S+\.go:\d+\]")
 _PEM = re.compile(r"-----BEGIN [A-Z0-9 ]+-----.*?(?:-----END [A-Z0-9 ]+-----|\Z)", re.DOTALL)
 _BEARER = re.compile(r"(?i)(bearer\s+|token[=: ]+\"?)[A-Za-z0-9._~+/=-]{8,}")
 _SECRET_KEY = re.compile(r"(?i)(?:key|token|password|secret|pem)$")
@@ -57,7 +59,8 @@ def failure(what: str, said: str, values: Mapping[str, Any] | None = None) -> Me
 
 def tail(said: str) -> str:
     """Return the last sentences of a long answer on one line."""
-    line = " | ".join(part.strip() for part in said.splitlines() if part.strip())
+    lines = dict.fromkeys(part.strip() for part in said.splitlines() if part.strip() and not _CHATTER.match(part))
+    line = " | ".join(lines)
     return line if len(line) <= _TAIL_CHARACTERS else "... " + line[-_TAIL_CHARACTERS:]
 
 

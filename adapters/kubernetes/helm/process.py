@@ -11,6 +11,8 @@ from typing import Final
 _KEPT: Final = frozenset({"HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME", "HELM_REGISTRY_CONFIG"})
 # Helm ends by itself when its time is over; only when it does not, it is killed.
 GRACE_S: Final = 15.0
+# Of the time an uninstallation has, this much is for Helm and its hooks; the rest for removing by record.
+HELMS_SHARE: Final = 0.6
 READ_TIMEOUT_S: Final = 120.0
 
 

@@ -21,7 +21,8 @@ from adapters.kubernetes.helm import archive
 from adapters.kubernetes.helm.contract import ChartRelease, ChartSource, ChartVersion, Deployed
 from adapters.kubernetes.helm.failures import failure, tail
 from adapters.kubernetes.helm.manifests import manifests
-from adapters.kubernetes.helm.process import GRACE_S, READ_TIMEOUT_S, environment
+from adapters.kubernetes.helm.process import GRACE_S, HELMS_SHARE, READ_TIMEOUT_S, environment
+from adapters.kubernetes.helm.records import uninstalled
 from adapters.kubernetes.helm.remote import at_hand, versions
 from meshgauge.errors import ConfigurationError, EnvironmentUpError, ServiceUnavailableError
 
@@ -63,14 +64,23 @@ class SdkBackend:
         return manifests(answer["manifest"])
 
     def uninstall(self, cluster: Cluster, name: str, namespace: str, timeout_s: float) -> bool:
-        """Remove the release, whatever its state, and wait for its objects to go."""
-        order = {"do": "uninstall", "name": name, "namespace": namespace, "timeout_s": math.ceil(timeout_s)}
+        """Remove the release, whatever its state, and wait for its objects to go; see ``records`` for the rest."""
+        order = {
+            "do": "uninstall",
+            "name": name,
+            "namespace": namespace,
+            "timeout_s": math.ceil(timeout_s * HELMS_SHARE),
+        }
         what = f"helm uninstall {name} (namespace {namespace})"
-        try:
-            _child(order, what, cluster.helm_environment(), timeout_s + GRACE_S)
-        except _NotFoundError:
-            return False
-        return True
+
+        def uninstall() -> bool:
+            try:
+                _child(order, what, cluster.helm_environment(), timeout_s * HELMS_SHARE + GRACE_S)
+            except _NotFoundError:
+                return False
+            return True
+
+        return uninstalled(uninstall, cluster, name, namespace, timeout_s * (1 - HELMS_SHARE))
 
     def releases(self, cluster: Cluster) -> Sequence[Deployed]:
         """Return every release in every namespace, in whatever state."""

@@ -13,12 +13,16 @@ _IDENTITY = ("sha256", "version_reported", "idle_spinners", "fifo_priority")
 
 
 def host_facts(run: RunRecord) -> Mapping[str, Mapping[str, Any]]:
-    """Return the facts of every host that ran an environment, by host name; the newest report of each."""
+    """Return the facts of every host that ran an environment, by host name; the newest report of each.
+
+    In a cluster these are the nodes of application and load.
+    """
     hosts: dict[str, Mapping[str, Any]] = dict(run.provenance.get("hosts", {}))
     for environment in run.environments:
         facts = environment.provenance.get("host")
         if facts:
             hosts[environment.host] = facts
+        hosts.update(environment.provenance.get("nodes") or {})
     return hosts
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from meshgauge.matrix import is_baseline
 from reports.analysis import Analysis
 from reports.chapters.asking import answer_to, by_pair, cells_by_scope, scopes_of
+from reports.chapters.counting import counting_parts
 from reports.comparing.questions import Scope, arm_name
 from reports.figures.canvas import arm_styles
 from reports.figures.cost import cost_figure
@@ -21,6 +22,7 @@ from reports.readings.trials import Readings
 from reports.wording import ABSENT, NBSP, decimals_for, level
 
 SLUG = "cost"
+TITLE = "Cost in CPU and memory"
 MOST_SCOPES_DRAWN = 3
 COMPONENTS = ("app", "data_plane/client", "data_plane/server", "data_plane/node", "control_plane")
 NAMES = ("application", "client proxy", "server proxy", "node proxy", "control plane")
@@ -29,7 +31,7 @@ MEMORY_COLUMNS = ("arm", *NAMES, "total [95 % interval]", "highest peak", "block
 
 
 def cost_chapter(analysis: Analysis) -> Chapter | None:
-    """Return CPU and memory of all arms; None where neither was measured."""
+    """Return CPU and memory of all arms, or why there are none; None where nobody meant to measure them."""
     readings = analysis.readings
     cpu: dict[Scope, list[CostStack]] = {}
     memory: dict[Scope, list[MemoryStack]] = {}
@@ -37,13 +39,14 @@ def cost_chapter(analysis: Analysis) -> Chapter | None:
         cpu[scope] = [stack for cell in cells if (stack := cost_stack(cell, readings))]
         memory[scope] = [held for cell in cells if (held := memory_stack(cell, readings))]
     scopes = [scope for scope in scopes_of(analysis.run) if cpu[scope] or memory[scope]]
+    counting = list(counting_parts(analysis.run.trials))
     if not scopes:
-        return None
-    parts: list[Part] = [_introduction(len(scopes))]
+        return Chapter(SLUG, TITLE, "CPU and memory were not measured.", tuple(counting)) if counting else None
+    parts: list[Part] = [_introduction(len(scopes)), *counting]
     for at, scope in enumerate(scopes, 1):
         parts += _scope_parts(analysis, scope, at, cpu[scope], memory[scope])
     first = scopes[0]
-    return Chapter(SLUG, "Cost in CPU and memory", _answer(first, cpu[first], memory[first], len(scopes)), tuple(parts))
+    return Chapter(SLUG, TITLE, _answer(first, cpu[first], memory[first], len(scopes)), tuple(parts))
 
 
 def _introduction(scopes: int) -> Text:

@@ -330,7 +330,9 @@ def _labels(run: RunRecord, readings: Readings) -> Iterator[Remark]:
         yield Remark("note", "Load came from the pure-Python engine: no native engine could be built here.")
     if "locust_file" in engines:
         yield Remark("note", "Load came from an own Locust scenario: never compare it with results of the engine.")
-    unknown = sorted({e.host for e in run.environments} - {h for h, f in host_facts(run).items() if cores_of(f)})
+    # The host of a cluster's environment is its worker's: it measured elsewhere, on nodes.
+    hosts = {name for e in run.environments for name in e.provenance.get("nodes") or (e.host,)}
+    unknown = sorted(hosts - {h for h, f in host_facts(run).items() if cores_of(f)})
     if unknown:
         yield Remark("note", f"The number of cores of {', '.join(unknown)} is not known: it may be too few.")
     if any(cell.load.loop == "closed" for cell in run.cells):

@@ -13,7 +13,7 @@ from scipy import stats
 
 from meshgauge.matrix import MeshArm
 from meshgauge.run import RunRecord
-from meshgauge.trial import TrialRecord
+from meshgauge.trial import ComponentUsage, TrialRecord
 from reports.readings.costs import mean_of, memory_stack
 from reports.readings.trials import Readings
 
@@ -90,3 +90,26 @@ def test_several_scopes_have_a_table_each(make_run: MakeRun, read: Read) -> None
     book = read(make_run(ratio=TRUTH, loads=loads, blocks=6))
     assert book.grid("cost", "cpu-2")
     assert "; 1 more below)" in book["cost"].answer
+
+
+def test_a_page_says_who_counted_where_it_was_not_our_own_kernel(make_run: MakeRun, read: Read) -> None:
+    def elsewhere(trial: TrialRecord) -> TrialRecord:
+        return replace(trial, usage=tuple(replace(u, source="kubelet /metrics/cadvisor") for u in trial.usage))
+
+    assert "working set" not in str(read(make_run())["cost"].parts)
+    told = str(read(make_run(edit=elsewhere))["cost"].parts)
+    assert "kubelet /metrics/cadvisor counted app" in told
+    assert "working set" in told
+
+
+def test_what_was_not_measured_is_named_with_its_reason(make_run: MakeRun, read: Read) -> None:
+    why = "not measured: app-1: 3 of at least 4 samples inside the window"
+
+    def short(trial: TrialRecord) -> TrialRecord:
+        usage = tuple(ComponentUsage(u.component, u.window_s, *(None,) * 6, note=why) for u in trial.usage)
+        return replace(trial, usage=usage)
+
+    book = read(make_run(edit=short))
+    assert book["cost"].answer == "CPU and memory were not measured."
+    (row, *_) = (row for row in book.grid("cost", "unmeasured") if row["component"] == "app")
+    assert row["why, in the first of them"] == why

@@ -62,17 +62,21 @@ def allowed_networks(texts: Iterable[str], setting: str = "ALLOWED_TARGETS") -> 
 
 
 def refuse_foreign_targets(plan: Plan, allowed: Sequence[Network], resolve: Resolve = resolve_host) -> None:
-    """See that every external target of ``plan`` is one the operator allowed.
+    """See that every address a plan names, external targets and Prometheus servers, is one the operator allowed.
 
     Raises:
         InvalidPlanError: lists each target that is not, and the setting that would allow it.
     """
     problems = []
     for at, infrastructure in enumerate(plan.infrastructures):
-        if infrastructure.target_url is not None:
-            message = _refusal(infrastructure.target_url, allowed, resolve)
+        named = {
+            "target_url": infrastructure.target_url,
+            "cluster.prometheus_url": infrastructure.cluster and infrastructure.cluster.prometheus_url,
+        }
+        for field, url in named.items():
+            message = _refusal(url, allowed, resolve) if url else None
             if message:
-                problems.append(Problem(f"infrastructures[{at}].target_url", message))
+                problems.append(Problem(f"infrastructures[{at}].{field}", message))
     if problems:
         raise InvalidPlanError(problems)
 
@@ -94,7 +98,7 @@ def _refusal(url: str, allowed: Sequence[Network], resolve: Resolve) -> str | No
     for address in addresses:
         if not is_allowed(address, allowed):
             return (
-                f"{parts.hostname!r} is {address}, where no load may be sent; "
+                f"{parts.hostname!r} is {address}, where nothing may be sent; "
                 f"an operator can allow it: MESHGAUGE_ALLOWED_TARGETS={address}/{address.max_prefixlen}"
             )
     return None

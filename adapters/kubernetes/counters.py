@@ -52,6 +52,7 @@ class KubernetesMeter:
         self._newest_ms: dict[Counted, int] = {}
         self._gaps: list[str] = []
         self._in_play: tuple[str, ...] = ()
+        self._ever_in_play: set[str] = set()
         self._clocks = threading.Thread(target=self._compare_clocks, name="node-clocks", daemon=True)
 
     def start(self) -> None:
@@ -62,7 +63,7 @@ class KubernetesMeter:
         """
         self._facts = nodes.nodes_of(self._cluster)
         self._choose()
-        self._in_play = _nodes_of(self._parts(), "host")
+        self._take_note(self._parts())
         self._clocks.start()
 
     @property
@@ -87,7 +88,7 @@ class KubernetesMeter:
         self._read_at_s = now
         try:
             wanted = self._parts()
-            self._in_play = _nodes_of(wanted, "host")
+            self._take_note(wanted)
             return tuple(self._samples(wanted, self._read(wanted)))
         except MeshgaugeError as error:
             # The load goes on, and so does the trial: with fewer samples, or without CPU and memory.
@@ -95,13 +96,12 @@ class KubernetesMeter:
             return ()
 
     def facts(self) -> Mapping[str, Any]:
-        """Return who counted, on which nodes, and how far it holds: for the provenance, as plain JSON."""
+        """Return who counted and how far it holds: for the provenance, as plain JSON."""
         asked = self._source
         failures = self._gaps + (asked.failures if isinstance(asked, KubeletSource) else [])
         return {
             "source": _name(asked),
             "reason": self._why,
-            "nodes": {name: self._facts[name].facts() for name in self._in_play if name in self._facts},
             "clock_offsets_s": {name: round(self._offsets[name], 3) for name in sorted(self._offsets)},
             "clock_offsets_missing": self._offsets_missing,
             "shared_data_plane": self._sharing(),
@@ -109,10 +109,18 @@ class KubernetesMeter:
             **(asked.facts() if isinstance(asked, MetricsApiSource) else {}),
         }
 
+    def nodes(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return the facts of every node that application or load ran on, as plain JSON."""
+        return {name: self._facts[name].facts() for name in sorted(self._ever_in_play) if name in self._facts}
+
     def close(self) -> None:
         """End what was begun. Idempotent."""
         if isinstance(self._source, KubeletSource):
             self._source.close()
+
+    def _take_note(self, wanted: Sequence[Part]) -> None:
+        self._in_play = _nodes_of(wanted, "host")
+        self._ever_in_play.update(self._in_play)
 
     def _choose(self) -> None:
         missing = self._cluster.missing(PERMISSIONS)
@@ -181,8 +189,9 @@ class KubernetesMeter:
         shared = sorted({one.component for one in self._wanted if one.where_in_play})
         if not shared:
             return None
+        where = ", ".join(sorted(self._ever_in_play)) or "no node"
         return (
-            f"{', '.join(shared)} is shared by whole nodes: counted on {', '.join(self._in_play) or 'no node'}, "
+            f"{', '.join(shared)} is shared by whole nodes: counted on {where}, "
             "what it did there for other workloads included"
         )
 

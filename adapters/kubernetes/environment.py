@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from adapters.kubernetes.lifecycle import LifeOrder, MeshLife
 from adapters.kubernetes.load_jobs import POD
 from adapters.kubernetes.mesh import KubernetesMesh, Passage
 from adapters.kubernetes.pods import PodState, is_running, losses, seen
+from adapters.kubernetes.prometheus import metrics_or_reason
 from adapters.kubernetes.proxies import Proxies
 from adapters.kubernetes.treatment import Expected, Side
 from adapters.kubernetes.workload import APP_PODS, LOAD_PODS, ClusterWorkload
@@ -181,6 +183,7 @@ class Standing:
         )
         self._workload: ClusterWorkload | None = None
         self._meter: KubernetesMeter | None = None
+        self._watched_from_s: float | None = None
         self._known: dict[str, PodState] = {}
         self._passages: dict[Role, dict[str, Passage]] = {}
         self._plaintext: Check | None = None
@@ -226,6 +229,7 @@ class Standing:
         load = LOAD_PODS if self._order.key.infrastructure.brings_load_workers else None
         self._meter = KubernetesMeter(self._cluster, watched(self._containers(), self._namespace, APP_PODS, load))
         self._meter.start()
+        self._watched_from_s = time.time()
         if self._meter.problem:
             self._on_line(f"CPU and memory are not measured: {self._meter.problem}")
         self._known = seen(self._watched_pods())
@@ -303,6 +307,9 @@ class Standing:
             found += evidence.pods(self._cluster, self._namespace)
         except MeshgaugeError as error:  # what brought the environment down may keep its pods from us too
             found.append(evidence.text("missing.txt", f"the rest could not be read: {error}"))
+        url = self._order.key.infrastructure.in_cluster.prometheus_url
+        if url is not None and self._watched_from_s is not None:
+            found.append(metrics_or_reason(url, self._namespace, self._watched_from_s, time.time()))
         return found
 
     def _rendered(self) -> list[Artefact]:
@@ -317,7 +324,9 @@ class Standing:
         """Return what stood here, in what versions, on which nodes."""
         found = evidence.provenance(self._cluster, self._namespace, self._order.key, self._mesh)
         found |= {"tuning": {"measured": dict(_UNTUNED.measured)}, **self._life.provenance()}
-        return found if self._meter is None else found | {"counters": dict(self._meter.facts())}
+        if self._meter is None:
+            return found
+        return found | {"nodes": dict(self._meter.nodes()), "counters": dict(self._meter.facts())}
 
     def down(self) -> None:
         """Remove everything."""

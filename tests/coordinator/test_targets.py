@@ -24,6 +24,15 @@ def test_nothing_is_allowed_by_default() -> None:
         refuse_foreign_targets(plan_to("http://192.0.2.7/"), ())
 
 
+def test_a_prometheus_server_is_asked_only_where_an_operator_allows_it() -> None:
+    plan = load_plan(
+        "name: x\nmeshes: [none]\nworkloads: {name: w, app: fixed-reply, reply_bytes: 1}\nloads: {rate_rps: 10}\n"
+        "infrastructures: [{name: c, provider: kubernetes, cluster: {prometheus_url: 'http://169.254.169.254/'}}]\n"
+    )
+    with pytest.raises(InvalidPlanError, match=r"infrastructures\[0\]\.cluster\.prometheus_url"):
+        refuse_foreign_targets(plan, allowed_networks(["0.0.0.0/0"]))
+
+
 def test_an_allowed_network_lets_its_addresses_in() -> None:
     refuse_foreign_targets(plan_to("http://192.0.2.7:8080/"), allowed_networks(["192.0.2.0/24"]))
 

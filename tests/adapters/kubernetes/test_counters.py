@@ -133,8 +133,9 @@ def test_every_container_comes_with_its_own_instant_on_our_clock(fake: FakeClust
     assert meter.problem is None
     facts = meter.facts()
     assert facts["source"] == kubelets.CADVISOR
-    assert facts["nodes"]["n1"]["instance_type"] == "c7i.xlarge"
-    assert facts["nodes"]["n1"]["allocatable_cores"] == pytest.approx(3.92)
+    node_facts = meter.nodes()["n1"]
+    assert node_facts["instance_type"] == "c7i.xlarge"
+    assert node_facts["allocatable_cores"] == pytest.approx(3.92)
 
 
 def test_a_counter_is_returned_once(fake: FakeCluster, ground: Ground) -> None:

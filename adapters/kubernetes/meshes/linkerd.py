@@ -12,6 +12,7 @@ from adapters.kubernetes import parity
 from adapters.kubernetes.api import LABEL_MESH, Kind, Manifest, ObjectRef, Permission
 from adapters.kubernetes.exposition import Labels, count
 from adapters.kubernetes.helm.contract import ChartRelease, ChartSource, ChartVersion
+from adapters.kubernetes.images import with_registry
 from adapters.kubernetes.mesh import (
     Condition,
     Containers,
@@ -335,18 +336,22 @@ def _proxy_values(profile: Profile, registry: str) -> dict[str, Any]:
         "outboundConnectTimeout": connect,
         "inboundConnectTimeout": connect,
         "additionalEnv": [{"name": name, "value": value} for name, value in _ENV.items()],
-    } | ({"image": {"name": f"{registry}/linkerd/proxy"}} if registry else {})
+    } | ({"image": {"name": _image("proxy", registry)}} if registry else {})
 
 
 def _images(registry: str) -> dict[str, Any]:
     if not registry:
         return {}
     return {
-        "controllerImage": f"{registry}/linkerd/controller",
-        "policyController": {"image": {"name": f"{registry}/linkerd/policy-controller"}},
-        "proxyInit": {"image": {"name": f"{registry}/linkerd/proxy-init"}},
-        "debugContainer": {"image": {"name": f"{registry}/linkerd/debug"}},
+        "controllerImage": _image("controller", registry),
+        "policyController": {"image": {"name": _image("policy-controller", registry)}},
+        "proxyInit": {"image": {"name": _image("proxy-init", registry)}},
+        "debugContainer": {"image": {"name": _image("debug", registry)}},
     }
+
+
+def _image(name: str, registry: str) -> str:
+    return with_registry(f"cr.l5d.io/linkerd/{name}", registry)
 
 
 def _describe_tls(profile: Profile, is_server: bool) -> str:

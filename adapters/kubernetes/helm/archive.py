@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from adapters.kubernetes.helm.contract import ChartVersion
+from adapters.kubernetes.helm.ignoring import files
 from adapters.kubernetes.helm.manifests import documents
 from meshgauge.errors import ConfigurationError
 
@@ -50,8 +51,7 @@ def _chart_yaml(chart: Path) -> str:
 def packed(folder: Path) -> bytes:
     """Return the chart in ``folder`` as an archive, the same bytes for the same files."""
     name, _ = described(folder)
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return _pack((f"{name}/{path.relative_to(folder).as_posix()}", path.read_bytes()) for path in files)
+    return _pack((f"{name}/{relative}", path.read_bytes()) for relative, path in files(folder))
 
 
 def without_crds(chart: Path, folder: Path) -> Path:
@@ -78,13 +78,13 @@ def _members(archive: bytes) -> Iterator[tuple[str, bytes]]:
                 yield member.name.removeprefix("./"), content.read()
 
 
-def _pack(files: Iterator[tuple[str, bytes]]) -> bytes:
+def _pack(members: Iterator[tuple[str, bytes]]) -> bytes:
     out = io.BytesIO()
     with (
         gzip.GzipFile(fileobj=out, mode="wb", mtime=0) as packed_file,
         tarfile.open(fileobj=packed_file, mode="w") as tar,
     ):
-        for name, content in files:
+        for name, content in members:
             member = tarfile.TarInfo(name)
             member.size = len(content)
             member.mode = 0o644

@@ -112,7 +112,7 @@ def as_list(resource: Resource, items: list[Manifest], version: str, carry_on: s
     """Return a list object; items carry no kind of their own unless they are custom, as the real server has it."""
     metadata: dict[str, Any] = {"resourceVersion": version}
     if carry_on:
-        metadata |= {"continue": carry_on, "remainingItemCount": left}
+        metadata |= {"continue": carry_on, **({"remainingItemCount": left} if left else {})}
     plain = (
         items if resource.custom else [{k: v for k, v in m.items() if k not in ("apiVersion", "kind")} for m in items]
     )

@@ -52,7 +52,8 @@ def listing(store: Store, request: Request, target: Target) -> Manifest:
         return as_list(target.resource, items, version)
     page = {"version": int(version), "after": _place(items[limit - 1])}
     carry_on = base64.b64encode(json.dumps(page).encode()).decode()
-    return as_list(target.resource, items[:limit], version, carry_on, len(items) - limit)
+    is_selected = bool(request.query.get("labelSelector") or request.query.get("fieldSelector"))
+    return as_list(target.resource, items[:limit], version, carry_on, 0 if is_selected else len(items) - limit)
 
 
 def _place(manifest: Manifest) -> tuple[str, str]:

@@ -21,10 +21,10 @@ from plain_client import PlainClient
 from puppet_cache import View, path_of
 from puppet_control import ControlPlanes
 from puppet_meshes import injected
+from puppet_webhooks import Admission
 
 Manifest = dict[str, Any]
 _IDLE_S: Final = 1.0
-_LEASE_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,7 @@ class Puppet:
     Attributes:
         nodes: name -> labels.
         controllers: whether to make pods of workloads, too.
+        admission: answers the meshes' webhooks, where the API server calls them.
         run: starts a pod, or tells how it fares when asked again.
         stop: ends what ``run`` started for the pod ``namespace/name``.
         complaints: refusals and lost connections so far; a test may look at them.
@@ -77,6 +78,7 @@ class Puppet:
     kubelet: str = "v1.34.1"
     run: Callable[[Manifest], Running] = _pretend
     stop: Callable[[str], None] = lambda _: None
+    admission: Admission | None = None
     idle_s: float = _IDLE_S
     holds: list[Hold] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
@@ -89,7 +91,9 @@ class Puppet:
             self._client.patch(f"/api/v1/nodes/{name}/status", {"status": body["status"]})
         self._view = View(self._client)
         self._view.wait()
-        self._control = ControlPlanes(self._client, self._view)
+        self._control = ControlPlanes(self._client, self._view, self.admission)
+        if self.admission:
+            self.admission.let_in = self._let_in
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="puppet", daemon=True)
         self._thread.start()

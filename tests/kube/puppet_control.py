@@ -8,10 +8,11 @@ import fnmatch
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from plain_client import JSON_PATCH, PlainClient
+from plain_client import APPLY, JSON_PATCH, PlainClient
 from puppet_cache import View, path_of
 from puppet_meshes import CONTROL_PLANES, GATEWAY_API, ControlPlane, control_plane, definition
 from puppet_pods import condition
+from puppet_webhooks import Admission
 from puppet_workloads import differs
 
 Manifest = dict[str, Any]
@@ -23,7 +24,8 @@ _GATEWAYS: Final = ("gatewayclasses", "gateways", "httproutes")
 class ControlPlanes:
     """Acts for every control plane whose Deployment is available."""
 
-    def __init__(self, client: PlainClient, view: View) -> None:
+    def __init__(self, client: PlainClient, view: View, admission: Admission | None) -> None:
+        self._admission = admission
         self._client = client
         self._view = view
 
@@ -83,10 +85,21 @@ class ControlPlanes:
         """Give webhooks of this namespace their CA bundles, and turn those to Fail that start lenient."""
         for plural in WEBHOOKS:
             for manifest in self._view.live(plural):
+                if self._admission and (changed := self._admission.redirected(manifest, namespace)):
+                    self._take_over(path_of(self._view.path(plural), manifest), changed)
+                    continue
                 patch = [*_bundles(manifest, namespace), *_strictness(manifest, found)]
                 if patch:
                     path = path_of(self._view.path(plural), manifest)
                     self._client.patch(path, patch, JSON_PATCH, fieldManager=f"{found.name}-control-plane")
+
+    def _take_over(self, path: str, manifest: Manifest) -> None:
+        """Write a configuration in the name of whoever applied it, so that their next apply is no conflict."""
+        metadata = manifest["metadata"]
+        appliers = [e["manager"] for e in metadata.get("managedFields") or () if e["operation"] == "Apply"]
+        kept = {k: metadata[k] for k in ("name", "labels", "annotations") if k in metadata}
+        body = {**manifest, "metadata": kept}
+        self._client.patch(path, body, APPLY, fieldManager=appliers[0] if appliers else "puppet", force="true")
 
     def _finalize(self, group: str, finalizer: str) -> None:
         """Hold every object of the group by a finalizer, and let go what is being deleted."""
@@ -101,6 +114,8 @@ class ControlPlanes:
                     wanted = [f for f in held if f != finalizer] if is_going else [*held, finalizer]
                     body = {"metadata": {"finalizers": wanted}}
                     self._client.patch(path_of(self._view.path(plural), manifest), body)
+                if not is_going:
+                    self._answer(plural, manifest, {"conditions": [condition("Synced", True)]})
 
     def _answer_gateways(self, running: list[tuple[ControlPlane, str]]) -> None:
         if "gatewayclasses" not in {m["spec"]["names"]["plural"] for m in self._view.live("customresourcedefinitions")}:

@@ -27,6 +27,7 @@ class ControlPlane:
         cluster: cluster-scoped objects it makes: (collection path, manifest).
         definitions: CustomResourceDefinitions it makes: (plural, kind, group, scope).
         finalizer: what it puts on objects of the group, and takes off when they are deleted: (group, finalizer).
+            It tells them ``Synced``, too.
         strict: patterns of validating webhooks it turns from Ignore to Fail.
     """
 

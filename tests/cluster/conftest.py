@@ -1,0 +1,74 @@
+"""Clusters the suite runs against: the fake one always, a real one behind the ``cluster`` marker.
+
+MESHGAUGE_TEST_CONTEXT: context of the kubeconfig (KUBECONFIG, else ~/.kube/config); none: the current one.
+MESHGAUGE_TEST_CHARTS: mirror to take charts from; none: the meshes' own repositories.
+MESHGAUGE_TEST_PUPPET: 1 where no kubelet runs: a puppet of one comes along.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import stand_in_charts
+from fake_api import FakeCluster
+from ground import Ground
+from plain_client import PlainClient
+from puppet import Puppet
+from puppet_webhooks import Admission
+
+_BOTH = [pytest.param("fake", id="fake"), pytest.param("real", id="real", marks=pytest.mark.cluster)]
+
+
+@pytest.fixture(scope="session")
+def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of charts of our own making."""
+    return stand_in_charts.write(tmp_path_factory.mktemp("charts"))
+
+
+@pytest.fixture(params=_BOTH)
+def server(request: pytest.FixtureRequest) -> Iterator[Ground]:
+    """Return an API server on which nothing runs: what the fake's likeness is tested on."""
+    yield from _ground(request.param, None)
+
+
+@pytest.fixture(params=_BOTH)
+def ground(request: pytest.FixtureRequest, stand_ins: Path) -> Iterator[Ground]:
+    """Return a cluster where pods run, or seem to."""
+    yield from _ground(request.param, stand_ins)
+
+
+def _ground(kind: str, stand_ins: Path | None) -> Iterator[Ground]:
+    lives = stand_ins is not None
+    charts: str | None
+    with contextlib.ExitStack() as stack:
+        if kind == "fake":
+            cluster = stack.enter_context(FakeCluster())
+            path, context, charts = cluster.kubeconfig, cluster.name, str(stand_ins)
+            if lives:
+                stack.enter_context(Puppet(path))
+        else:
+            path, context, charts = *_given(), os.environ.get("MESHGAUGE_TEST_CHARTS")
+            if lives and os.environ.get("MESHGAUGE_TEST_PUPPET") == "1":
+                admission = stack.enter_context(Admission())
+                stack.enter_context(Puppet(path, controllers=False, context=context, admission=admission))
+        client = PlainClient(path, context)
+        stack.callback(client.close)
+        namespace = f"meshgauge-test-{secrets.token_hex(4)}"
+        yield Ground(path, context, charts, client, namespace, kind == "real")
+        client.delete(f"/api/v1/namespaces/{namespace}")
+
+
+def _given() -> tuple[Path, str]:
+    """Return kubeconfig and context the environment names."""
+    from kubernetes import config  # noqa: PLC0415 (a second of imports)
+
+    path = Path(os.environ.get("KUBECONFIG") or Path.home() / ".kube" / "config")
+    if not path.exists():
+        pytest.skip(f"no kubeconfig at {path}; set KUBECONFIG")
+    _, current = config.list_kube_config_contexts(str(path))  # type: ignore[no-untyped-call]
+    return path, os.environ.get("MESHGAUGE_TEST_CONTEXT") or current["name"]

@@ -126,7 +126,7 @@ class Ledger:
         further = [release for release in releases if release not in self.undertaking.releases]
         if not more and not further:
             return
-        self.before = self.before.with_objects(_existing(self._cluster, more))
+        self.before = self.before.with_objects(_existing(self._cluster, more, self.owner))
         self.undertaking = replace(
             self.undertaking,
             objects=(*self.undertaking.objects, *more),
@@ -182,7 +182,7 @@ def begin(cluster: Cluster, owner: Owner, undertaking: Undertaking) -> Ledger:
         return known
     before = take(cluster, undertaking.residue)
     named = [ref for ref in (*undertaking.objects, *undertaking.removal) if ref.namespace]
-    ledger = Ledger(cluster, owner, undertaking, before.with_objects(_existing(cluster, named)), stays=False)
+    ledger = Ledger(cluster, owner, undertaking, before.with_objects(_existing(cluster, named, owner)), stays=False)
     wait_gone(cluster, _going(cluster, owner), _GONE_WITHIN_S)
     labels = owner.labels | {LABEL_COMPONENT: COMPONENT}
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": owner.namespace, "labels": labels}}
@@ -216,8 +216,11 @@ def _going(cluster: Cluster, owner: Owner) -> list[ObjectRef]:
     return [ref] if namespace and namespace["metadata"].get("deletionTimestamp") else []
 
 
-def _existing(cluster: Cluster, refs: Iterable[ObjectRef]) -> list[Entry]:
-    return [entry_of(item) for ref in refs if (item := cluster.get(ref)) is not None]
+def _existing(cluster: Cluster, refs: Iterable[ObjectRef], owner: Owner) -> list[Entry]:
+    """Return those of the objects that are there, and not by this owner."""
+    found = [entry_of(item) for ref in refs if (item := cluster.get(ref)) is not None]
+    mark = owner.labels.items()
+    return [entry for entry in found if not mark <= entry.labels.items()]
 
 
 def _read(cluster: Cluster, namespace: Manifest) -> Ledger | None:

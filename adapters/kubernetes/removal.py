@@ -12,13 +12,15 @@ from adapters.kubernetes.api import (
     LABEL_ENVIRONMENT,
     LABEL_SITE,
     Cluster,
+    Kind,
+    Manifest,
     ObjectRef,
 )
 from adapters.kubernetes.helm.contract import HelmBackend
 from adapters.kubernetes.inventory import CRD, NAMESPACE, Difference, Entry, Inventory, difference, entry_of, take
 from adapters.kubernetes.ledger import COMPONENT, Ledger
 from adapters.kubernetes.waiting import wait_gone
-from meshgauge.errors import EnvironmentUpError
+from meshgauge.errors import ConfigurationError, EnvironmentUpError
 
 OnLine = Callable[[str], None]
 
@@ -128,7 +130,14 @@ class _Removal:
     def _custom_objects(self, left: Sequence[Entry]) -> list[ObjectRef]:
         """Return the objects of CRDs that go: the API server would delete them, and wait for their finalizers."""
         served = [kind for kind in self._cluster.kinds() if leftovers.is_named_by(kind.kind, kind.plural, left)]
-        return [ObjectRef.of(item) for kind in served for item in self._cluster.metadata(kind.kind)]
+        return [ObjectRef.of(item) for kind in served for item in self._seen(kind.kind)]
+
+    def _seen(self, kind: Kind) -> Sequence[Manifest]:
+        """Return the objects of a kind that may go by itself; of one we may not list, none."""
+        try:
+            return self._cluster.metadata(kind)
+        except ConfigurationError:
+            return []
 
     def _delete(self, refs: Sequence[ObjectRef]) -> None:
         """Delete and see gone; what hangs on a controller that is gone is let go, the rest is kept for the end."""
@@ -167,7 +176,7 @@ class _Removal:
             if not leftovers.fits(served.kind.group, groups):
                 continue
             is_defined = f"{served.plural}.{served.kind.group}" in definitions
-            for item in self._cluster.metadata(served.kind):
+            for item in self._seen(served.kind):
                 ref = ObjectRef.of(item)
                 is_meant = is_defined or ref in refs or ref.namespace in spaces
                 if is_meant and item["metadata"].get("deletionTimestamp") and item["metadata"].get("finalizers"):

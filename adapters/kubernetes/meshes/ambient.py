@@ -174,13 +174,12 @@ class Ambient:
         ]
 
     def containers(self, order: MeshOrder) -> Sequence[Containers]:
-        """Return ztunnel on the nodes, the waypoint where there is one, and the control plane."""
+        """Return ztunnel as role ``node``, a waypoint as role ``server``, and the control plane."""
         agents = Containers(None, istiod.NAMESPACE, "k8s-app=istio-cni-node", ("install-cni",))
-        role: Role = "server" if order.placement == "server" else "node"
-        proxies = [Containers(role, istiod.NAMESPACE, "app=ztunnel", (istiod.PROXY,))]
+        proxies = [Containers("node", istiod.NAMESPACE, "app=ztunnel", (istiod.PROXY,))]
         if order.placement == "server":
             selector = f"gateway.networking.k8s.io/gateway-name={_WAYPOINT}"
-            proxies.append(Containers(role, None, selector, (istiod.PROXY,)))
+            proxies.append(Containers("server", None, selector, (istiod.PROXY,)))
         return [*proxies, istiod.CONTROL_PLANE, agents]
 
     def metrics(self, role: Role) -> MetricsEndpoint | None:
@@ -188,9 +187,9 @@ class Ambient:
         return _METRICS
 
     def passage(self, text: str, role: Role, order: MeshOrder) -> Passage:
-        """Return what ztunnel or the waypoint counted. Beside a waypoint, which counts requests, ztunnel is silent."""
-        if istio_metrics.is_ztunnel(text):
-            return istio_metrics.ztunnel_passage(text, order) if role == "node" else Passage()
+        """Return what ztunnel counted of connections, or the waypoint of requests."""
+        if role == "node":
+            return istio_metrics.ztunnel_passage(text, order)
         return istio_metrics.envoy_passage(text, istio_metrics.WAYPOINT, order)
 
     def removal(self, order: MeshOrder) -> Sequence[ObjectRef]:

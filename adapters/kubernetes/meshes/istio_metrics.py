@@ -51,11 +51,6 @@ def envoy_passage(text: str, reporter: str, order: MeshOrder) -> Passage:
     )
 
 
-def is_ztunnel(text: str) -> bool:
-    """Return whether these are the metrics of ztunnel, which the container's name does not tell."""
-    return any(sample.labels.get("component") == "ztunnel" for sample in samples(text, "istio_build"))
-
-
 def ztunnel_passage(text: str, order: MeshOrder) -> Passage:
     """Return what ztunnel counted where it ends connections, and how many of them came under mutual TLS.
 

@@ -93,7 +93,7 @@ def users_objects(
     Raises:
         ConfigurationError: an object would reach beyond the namespace, or change the size while it is measured.
     """
-    made = [_adopted(order, document, is_namespaced) for document in documents if not _is_test(document)]
+    made = [_adopted(order, document, is_namespaced) for document in documents if not _is_beside(document)]
     service, port = service_of(order.key)
     found = next((one for one in made if one["kind"] == "Service" and one["metadata"]["name"] == service), None)
     label = order.key.workload.label
@@ -270,10 +270,10 @@ def _enrol(metadata: dict[str, Any], enrolment: Enrolment) -> None:
     metadata["annotations"] = {**metadata.get("annotations", {}), **enrolment.app_annotations}
 
 
-def _is_test(document: Manifest) -> bool:
-    """Return whether the object is one of a chart's tests, which are not part of the application."""
-    annotations = document.get("metadata", {}).get("annotations") or {}
-    return str(annotations.get(_HOOK, "")).startswith("test")
+def _is_beside(document: Manifest) -> bool:
+    """Return whether the object is no part of the application: a chart's test, or a namespace we replace by ours."""
+    annotations = document["metadata"].get("annotations") or {}
+    return document["kind"] == "Namespace" or str(annotations.get(_HOOK, "")).startswith("test")
 
 
 def _adopted(order: AppOrder, document: Manifest, is_namespaced: Callable[[Kind], bool | None]) -> Manifest:

@@ -16,9 +16,10 @@ from adapters.kubernetes.helm.contract import ChartRelease, HelmBackend
 from adapters.kubernetes.inventory import NAMESPACE
 from adapters.kubernetes.ledger import Ledger, Owner, Undertaking, begin, find
 from adapters.kubernetes.mesh import Enrolment, KubernetesMesh, MeshOrder
+from adapters.kubernetes.preflight import Ask, preflight
 from adapters.kubernetes.removal import remove
 from adapters.kubernetes.waiting import wait_ready
-from meshgauge.errors import EnvironmentUpError, MeshgaugeError, UnsupportedError
+from meshgauge.errors import ConfigurationError, EnvironmentUpError, MeshgaugeError, UnsupportedError
 from meshgauge.infrastructures import Infrastructure
 from meshgauge.plan import Placement, Profile
 
@@ -94,6 +95,13 @@ class MeshLife:
             raise UnsupportedError(f"{mesh.name} {order.version} cannot run profile {order.profile.name}: {reason}")
         self._on_line(f"looking at cluster {self._cluster.name}")
         self._on_line(f"{self._cluster.name} is Kubernetes {self._cluster.version()}")
+        brought = 1 if order.infrastructure.brings_load_workers else 0
+        mesh_order = self.mesh_order if mesh else None
+        verdict = preflight(self._cluster, Ask(order.owner, order.infrastructure, mesh, mesh_order, brought))
+        for note in verdict.notes:
+            self._on_line(note)
+        if verdict.problems:
+            raise ConfigurationError("; ".join(verdict.problems))
 
     def install(self) -> None:
         """Write down what is there, then install Gateway API, objects and charts, and wait until all is ready."""

@@ -1,4 +1,4 @@
-"""Rights the provider itself takes in a cluster, whatever mesh is in it; a mesh adds its own."""
+"""Which of the provider's rights an environment cannot do without, and what is missing without the others."""
 
 from __future__ import annotations
 
@@ -7,23 +7,20 @@ from typing import Final
 
 from adapters.kubernetes import kubelets, metrics_api, nodes
 from adapters.kubernetes.api import Permission
-from adapters.kubernetes.rights import manage
+from adapters.kubernetes.roles import PROVIDER_PERMISSIONS
 
-_LOOK: Final = ("get", "list", "watch")
-
-# Without one of these nothing can be measured: environments are refused.
-PROVIDER: Final[tuple[Permission, ...]] = (
-    *manage("", "namespaces", "configmaps", "services", "pods", "serviceaccounts"),
-    *manage("", "secrets"),  # Helm keeps its releases in them
-    *manage("apps", "deployments"),
-    *manage("batch", "jobs"),
-    Permission("", "events", ("get", "list")),
-    Permission("", "pods/log", ("get",)),
-    Permission("", "pods/proxy", ("get",)),  # the proxies' own counters
-    Permission("", "nodes", _LOOK),
-    Permission("", "persistentvolumeclaims", _LOOK),
-    Permission("storage.k8s.io", "storageclasses", _LOOK),
-    Permission("apiextensions.k8s.io", "customresourcedefinitions", _LOOK),
+# Kinds that are only looked at to compare the cluster before and after (inventory.py).
+_COMPARED: Final = frozenset(
+    {
+        "persistentvolumes",
+        "mutatingwebhookconfigurations",
+        "validatingwebhookconfigurations",
+        "apiservices",
+        "gatewayclasses",
+        "clusterroles",
+        "clusterrolebindings",
+        "priorityclasses",
+    }
 )
 
 # Without these something is missing, which the report says; each with what.
@@ -31,5 +28,11 @@ OPTIONAL: Final[Mapping[Permission, str]] = {
     **dict.fromkeys(kubelets.PERMISSIONS, "CPU and memory come from metrics.k8s.io, coarser, where the cluster has it"),
     **dict.fromkeys(metrics_api.PERMISSIONS, "CPU and memory come from the kubelets alone"),
     **dict.fromkeys(nodes.CLOCK_PERMISSIONS, "how far the nodes' clocks are off stays unknown"),
-    Permission("*", "*", ("list",)): "kinds that may not be listed are left out of the comparison at the end",
+    **dict.fromkeys(
+        (permission for permission in PROVIDER_PERMISSIONS if permission.resource in _COMPARED),
+        "these are left out when the cluster is compared with what it was before",
+    ),
 }
+
+# Without one of these nothing can be measured: environments are refused.
+REQUIRED: Final = tuple(permission for permission in PROVIDER_PERMISSIONS if permission not in OPTIONAL)

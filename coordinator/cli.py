@@ -7,11 +7,13 @@ from typing import Annotated
 import typer
 
 from coordinator.commands import (
+    adapters,
     channels,
     compare,
     exchange,
     gate,
     instance,
+    meshes,
     operators,
     pages,
     plans,
@@ -75,7 +77,9 @@ app.command("up")(instance.up)
 app.command("down")(instance.down)
 app.command("status")(instance.status)
 app.command("doctor")(instance.doctor)
-app.command("adapters")(plans.adapters)
+app.command("clean")(meshes.clean)
+app.add_typer(adapters.adapters, name="adapters")
+app.add_typer(meshes.mesh, name="mesh")
 app.add_typer(plans.plan, name="plan")
 app.add_typer(schedules.schedule, name="schedule")
 app.add_typer(trends.trend, name="trend")

@@ -132,10 +132,22 @@ class Client:
         Raises:
             InvalidPlanError, ConflictError, ServiceUnavailableError: see there.
         """
-        headers = {**_content(plan), "Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        return self._submitted("/api/v1/runs", plan.encode(), _content(plan), idempotency_key)
+
+    def operate(self, request: Mapping[str, Any], idempotency_key: str | None = None) -> Any:
+        """Ask for an operation; a lost answer is asked for again under the same key, so that there is one.
+
+        Raises:
+            InvalidRequestError, UnknownNameError, ConflictError, ServiceUnavailableError: see there.
+        """
+        content = json.dumps(request).encode()
+        return self._submitted("/api/v1/operations", content, {"Content-Type": _JSON}, idempotency_key)
+
+    def _submitted(self, path: str, content: bytes, headers: Mapping[str, str], key: str | None) -> Any:
+        headers = {**headers, "Idempotency-Key": key or str(uuid.uuid4())}
         for tries_left in reversed(range(_SUBMIT_TRIES)):
             try:
-                return self._call("POST", "/api/v1/runs", content=plan.encode(), headers=headers).json()
+                return self._call("POST", path, content=content, headers=headers).json()
             except ServiceUnavailableError:
                 if not tries_left:
                     raise

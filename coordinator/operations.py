@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
+from typing import TypeVar
 
 import sqlalchemy as sa
+from pydantic import BaseModel
 
 from adapters import registry
+from adapters.kubernetes.choosing import chosen_placement, chosen_profile
 from adapters.registry import AdapterRow
 from coordinator.estimate import site_of
 from coordinator.submission import Announce, tell
-from meshgauge.errors import ConflictError, UnknownNameError, UnsupportedError
+from meshgauge.errors import ConflictError, UnknownNameError
 from meshgauge.operations import OperationRequest
 from meshgauge.settings import Settings
 from meshgauge.store import operations
@@ -19,6 +22,8 @@ from meshgauge.store.database import transaction
 from meshgauge.store.schema_operations import operation
 
 MAX_OPEN_OPERATIONS = 100
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 def submit(
@@ -41,12 +46,30 @@ def submit(
     key = f"{submitted_by}:{idempotency_key or uuid.uuid4()}"
     site = site_of(settings, request.infrastructure)
     with transaction(engine) as connection:
+        request = _completed(connection, request, site)
         operation_id, is_new = operations.submit(connection, request, site, key, submitted_by)
         if is_new:
             _refuse_flood(connection)
     if is_new:
         tell(engine, announce, [site])
     return operation_id, is_new
+
+
+def _completed(connection: sa.Connection, request: OperationRequest, site: str) -> OperationRequest:
+    """Return the request with what it leaves open taken from how the mesh was installed or configured last."""
+    if request.adapter is None or request.action in ("install", "conformance"):
+        return request
+    last = operations.last_order(connection, site, request.adapter)
+    if last is None:
+        return request
+    return _filled(request, last, "profile", "placement").model_copy(
+        update={"cluster": _filled(request.cluster, last.cluster, "charts", "images")}
+    )
+
+
+def _filled(asked: Model, last: Model, *names: str) -> Model:
+    """Return ``asked`` with those fields of ``last`` that it leaves open."""
+    return asked.model_copy(update={name: getattr(last, name) for name in names if getattr(asked, name) is None})
 
 
 def refuse_unknown(request: OperationRequest, rows: Iterable[AdapterRow]) -> None:
@@ -62,9 +85,7 @@ def refuse_unknown(request: OperationRequest, rows: Iterable[AdapterRow]) -> Non
     known = [row.name for row in rows if request.provider in row.providers and row.name != registry.BASELINE]
     if request.provider == "kubernetes" and request.action != "uninstall":
         mesh = registry.kubernetes_mesh(request.adapter)
-        reason = mesh.unsupported(request.profile, request.placement or mesh.placements[0])
-        if reason is not None:
-            raise UnsupportedError(f"{mesh.title} cannot do that: {reason}")
+        chosen_profile(request, mesh, chosen_placement(request, mesh))
     elif request.adapter not in known:
         raise UnknownNameError(f"mesh adapter of provider {request.provider}", request.adapter, known)
 

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from meshgauge.fields import Name, Strict
 from meshgauge.infrastructures import Cluster, Infrastructure
-from meshgauge.plan import BUILT_IN_PROFILES, Placement, Profile, built_in_profile
+from meshgauge.plan import Placement, Profile, built_in_profile
 
 Action = Literal["install", "configure", "verify", "upgrade", "uninstall", "clean", "conformance"]
 OperationState = Literal["queued", "running", "done", "failed", "cancelled"]
@@ -31,8 +31,13 @@ class OperationRequest(Strict):
         max_length=100,
         description="exact, latest, previous, latest-N or a range such as >=1.29; fixed by the worker",
     )
-    profile: Annotated[Profile, BeforeValidator(built_in_profile)] = BUILT_IN_PROFILES["plain"]
-    placement: Placement | None = Field(default=None, description="None: the mesh's own first")
+    profile: Annotated[Profile | None, BeforeValidator(built_in_profile)] = Field(
+        default=None,
+        description="name or object; None: the one the mesh was installed with, else the first built-in it can run",
+    )
+    placement: Placement | None = Field(
+        default=None, description="None: the one the mesh was installed with, else the mesh's own first"
+    )
     provider: Literal["kubernetes", "local"] = "kubernetes"
     cluster: Cluster = Cluster()
     dry_run: bool = Field(default=False, description="clean: list what would go, and remove nothing")

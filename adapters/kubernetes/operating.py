@@ -10,6 +10,7 @@ from typing import Any
 from adapters import registry
 from adapters.contract import Check
 from adapters.kubernetes.api import Cluster
+from adapters.kubernetes.choosing import chosen_placement, chosen_profile
 from adapters.kubernetes.connection import connect
 from adapters.kubernetes.helm.backend import backend
 from adapters.kubernetes.helm.contract import HelmBackend
@@ -45,12 +46,13 @@ class Place:
     def life(self, owner: Owner, version: str) -> MeshLife:
         """Return the named mesh's life under ``owner``."""
         request, mesh = self.request, self.mesh
+        placement = chosen_placement(request, mesh)
         order = LifeOrder(
             owner=owner,
             mesh=mesh,
             version=version,
-            profile=request.profile,
-            placement=request.placement or mesh.placements[0],
+            profile=chosen_profile(request, mesh, placement),
+            placement=placement,
             infrastructure=request.infrastructure,
             namespace=f"meshgauge-{mesh.name}",
         )
@@ -122,7 +124,7 @@ def _configure(place: Place) -> Mapping[str, Any]:
     life = place.life(ledger.owner, ledger.undertaking.version)
     life.configure()
     life.settle()
-    return {"version": ledger.undertaking.version, "profile": place.request.profile.name}
+    return {"version": ledger.undertaking.version}
 
 
 def _verify(place: Place) -> Mapping[str, Any]:
@@ -190,14 +192,14 @@ _STEPS: Mapping[str, Callable[[Place], Mapping[str, Any]]] = {
 }
 
 
-def upgraded_in_place(order: OperationOrder, epoch: int, before: str, after: str, report: Report) -> list[Check]:
+def upgraded_in_place(order: OperationOrder, before: str, after: str, report: Report) -> list[Check]:
     """Install ``before``, take it to ``after``, verify each, remove it; return the checks. For the contract suite.
 
     Raises:
         MeshgaugeError: a step did not work.
     """
     with _place(order, report) as place:
-        life = place.life(Owner(order.site, epoch, f"{order.operation_id}-upgrade"), before)
+        life = place.life(Owner(order.site, order.epoch, f"{order.operation_id}-upgrade"), before)
         try:
             life.preflight()
             life.install()

@@ -1,4 +1,4 @@
-"""``/api/v1/sites`` and ``/api/v1/adapters``: where environments run, and what there is to compare."""
+"""``/api/v1/sites``, ``/adapters`` and ``/conformance``: where environments run, what there is, what was proven."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from adapters.registry import AdapterRow
 from coordinator.api.answers import answer
 from coordinator.web.facts import Facts, declared
 from coordinator.web.installation import installation
+from meshgauge.conformance import ConformanceResult
 from meshgauge.errors import UnknownNameError
-from meshgauge.store import leases, schema
+from meshgauge.store import conformance, leases, schema
 from meshgauge.store.database import transaction
 
 blueprint = Blueprint("sites", __name__, url_prefix="/api/v1")
@@ -69,3 +70,10 @@ def release(name: str) -> Response:
 @declared(Facts("read", "List meshes: stage, placements, profiles, what they cannot do", tuple[AdapterRow, ...]))
 def adapters() -> Response:
     return answer(tuple[AdapterRow, ...], tuple(installation().adapter_rows()))
+
+
+@blueprint.get("/conformance")
+@declared(Facts("read", "Newest result of the contract suite per adapter and version", tuple[ConformanceResult, ...]))
+def conformance_results() -> Response:
+    with transaction(installation().engine) as connection:
+        return answer(tuple[ConformanceResult, ...], conformance.results(connection))

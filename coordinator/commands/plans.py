@@ -1,4 +1,4 @@
-"""``plan check``, ``plan schema`` and ``adapters``: what works without a coordinator."""
+"""``plan check`` and ``plan schema``: what works without a coordinator."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from coordinator.commands.failures import read_settings
 from coordinator.commands.runs import AsJson, PlanFile, read_plan_file
-from coordinator.commands.terminal import err, out, say, show_json, table
+from coordinator.commands.terminal import err, out, show_json
 from coordinator.plan_check import PlanCheck, check_plan
 from coordinator.planner import installed_planner
 from coordinator.web.spoken import duration
@@ -88,29 +88,3 @@ def schema() -> None:
     from coordinator.api.plans import plan_schema  # noqa: PLC0415 - loads Flask
 
     show_json(plan_schema())
-
-
-def adapters(as_json: AsJson = False) -> None:
-    """List the meshes there are: stage, placements, profiles, what they cannot do."""
-    from adapters.registry import adapter_rows  # noqa: PLC0415 - loads every adapter
-
-    rows = adapter_rows()
-    if as_json:
-        show_json([{name: getattr(row, name) for name in row.__slots__} for row in rows])
-        return
-    shown = [
-        (
-            row.name,
-            row.title,
-            ", ".join(row.providers) or "-",
-            row.stage,
-            row.package,
-            ", ".join(row.placements),
-            ", ".join(row.profiles),
-            row.note,
-        )
-        for row in rows
-    ]
-    heads = ("Mesh", "Title", "Provider", "Stage", "Package", "Placements", "Profiles", "Remark")
-    out().print(table(heads, shown))
-    say("versions: exact, latest, previous, latest-N or a range such as >=1.38,<1.40")

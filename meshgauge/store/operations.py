@@ -137,6 +137,22 @@ def newest(connection: sa.Connection, limit: int, before: dt.datetime | None = N
     return tuple(OperationRow(**row._mapping) for row in connection.execute(query))
 
 
+def last_order(connection: sa.Connection, site: str, adapter: str) -> OperationRequest | None:
+    """Return the request that last installed or configured ``adapter`` on ``site``; None: none did."""
+    document = connection.execute(
+        sa.select(operation.c.request)
+        .where(
+            operation.c.site == site,
+            operation.c.adapter == adapter,
+            operation.c.state == "done",
+            operation.c.action.in_(("install", "configure", "upgrade")),
+        )
+        .order_by(operation.c.finished_at.desc())
+        .limit(1)
+    ).scalar_one_or_none()
+    return None if document is None else OperationRequest.model_validate(document)
+
+
 def starting_with(connection: sa.Connection, short: str) -> tuple[uuid.UUID, ...]:
     """Return up to three ids that begin with ``short``."""
     id_text = sa.cast(operation.c.id, sa.Text)

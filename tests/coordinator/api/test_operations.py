@@ -108,6 +108,26 @@ def test_a_queued_operation_is_cancelled_at_once_and_cancelling_twice_changes_no
     assert second == first
 
 
+def test_what_is_left_open_is_as_it_was_installed(client: FlaskClient, engine: sa.Engine) -> None:
+    cluster = {"context": "c", "charts": "/mirror"}
+    asked = {"action": "install", "adapter": "istio", "profile": "mtls", "placement": "pair", "cluster": cluster}
+    assert client.post(URL, json=asked).status_code == 202
+    with transaction(engine) as connection:
+        connection.execute(sa.update(schema.site).values(state="free"))
+        held = operations.claim_next(connection, "kubernetes:c", "worker-1", 60.0)
+        assert held is not None
+        operations.end(connection, held, "done", None, {"version": "1.30.3"})
+    made = client.post(URL, json={"action": "verify", "adapter": "istio", "cluster": {"context": "c"}}).json
+    assert made is not None
+    request = made["request"]
+    assert (request["profile"]["name"], request["placement"], request["cluster"]["charts"]) == (
+        "mtls", "pair", "/mirror",
+    )  # fmt: skip
+    other = client.post(URL, json={"action": "verify", "adapter": "istio", "cluster": {"context": "d"}}).json
+    assert other is not None
+    assert other["request"]["profile"] is None
+
+
 def test_an_operation_nobody_knows_is_404(client: FlaskClient) -> None:
     assert client.get(f"{URL}/abcdef").status_code == 404
     assert client.get(f"{URL}/%25%25%25%25%25%25").status_code == 404

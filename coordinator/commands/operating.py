@@ -1,0 +1,145 @@
+"""Following an operation in the terminal: its log as it comes, a line of progress below, Ctrl-C cancels."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from rich.text import Text
+
+from coordinator.client import Client
+from coordinator.commands import failures
+from coordinator.commands.terminal import err, out, say, show_json
+from coordinator.commands.watching import FINISHED
+from coordinator.web.spoken import duration
+from meshgauge.errors import ServiceUnavailableError
+
+_POLL_S = 0.5
+_PATIENCE_S = 120.0  # a coordinator away for longer will not come back by itself
+_CANCEL_PATIENCE_S = 90.0  # a lease (60 s) may have to run out when the worker is dead
+
+Context = Annotated[
+    str | None, typer.Option("--context", metavar="C", help="Of the worker's kubeconfig; the current one by default.")
+]
+
+_LINE_STYLES: Final = {"phase": "bold", "finished": "bold", "cancel_requested": "yellow", "interrupted": "yellow"}
+
+Show = Callable[[str], None]  # what it does now
+
+
+def cluster_of(context: str | None, charts: str | None = None) -> dict[str, Any]:
+    """Return the ``cluster`` of a request; a folder that is here is named in full, for the worker."""
+    named = {} if context is None else {"context": context}
+    if charts is None:
+        return named
+    return {**named, "charts": str(Path(charts).resolve()) if Path(charts).is_dir() else charts}
+
+
+def carry_out(client: Client, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Ask for an operation and follow it to its end; return it. Ctrl-C cancels it and waits for that."""
+    made = client.operate(request)
+    say(f"{made['subject']} on site {made['site']}: operation {made['id']}")
+    try:
+        return follow(client, made["id"])
+    except KeyboardInterrupt:
+        say("cancelling: what is half done is removed (Ctrl-C again leaves at once)")
+        client.post(f"/api/v1/operations/{made['id']}/cancel")
+        return follow(client, made["id"], _CANCEL_PATIENCE_S)
+
+
+def follow(client: Client, operation_id: str, patience_s: float | None = None) -> Mapping[str, Any]:
+    """Show an operation's log as it comes until it is over; return it as it was last seen.
+
+    Args:
+        patience_s: give up following after so long; None: never.
+
+    Raises:
+        ServiceUnavailableError: the coordinator has been away for too long.
+    """
+    began_s, after = time.monotonic(), 0
+    with _progress() as show:
+        while True:
+            seen = _patiently(client, f"/api/v1/operations/{operation_id}", after, show)
+            for line in seen["lines"]:
+                after = line["id"]
+                err().print(Text(_said(line), style=_LINE_STYLES.get(line["kind"], "")), soft_wrap=True)
+            operation: Mapping[str, Any] = seen["operation"]
+            if operation["state"] in FINISHED and not seen["more"]:
+                return operation
+            if patience_s is not None and time.monotonic() - began_s > patience_s:
+                say(f"it is not over after {patience_s:.0f} s; it goes on by itself: meshgauge mesh status")
+                return operation
+            show(_now(operation, time.monotonic() - began_s))
+            if not seen["more"]:
+                time.sleep(_POLL_S)
+
+
+def _patiently(client: Client, path: str, after: int, show: Show) -> Mapping[str, Any]:
+    """Return an operation; wait for a coordinator that is away."""
+    deadline_s = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            seen: Mapping[str, Any] = client.get(path, after=after)
+        except ServiceUnavailableError:
+            if time.monotonic() > deadline_s:
+                raise
+            show("the coordinator does not answer; trying again")
+            time.sleep(_POLL_S)
+        else:
+            return seen
+
+
+@contextmanager
+def _progress() -> Iterator[Show]:
+    """Give a function that shows what happens now: a spinner in a terminal, nothing elsewhere."""
+    console = err()
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    with console.status("") as status:
+        yield status.update
+
+
+def _said(line: Mapping[str, Any]) -> str:
+    at = str(line["at"])[11:19]
+    return f"{at} {'== ' if line['kind'] == 'phase' else ''}{line['text']}"
+
+
+def _now(operation: Mapping[str, Any], elapsed_s: float) -> str:
+    if operation["state"] == "queued":
+        return f"waits for {operation['waits_for'] or 'its turn'}, {duration(elapsed_s)}"
+    return f"{operation['phase'] or 'begins'}, {duration(elapsed_s)}"
+
+
+def exit_code(operation: Mapping[str, Any]) -> int:
+    """Return the exit code that says how an operation ended."""
+    return {"done": failures.DONE, "failed": failures.RUN_FAILED}.get(operation["state"], failures.CANCELLED)
+
+
+def conclude(operations: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+    """Print what came out.
+
+    Raises:
+        typer.Exit: one of them was not done.
+    """
+    if as_json:
+        show_json(list(operations) if len(operations) != 1 else operations[0])
+    for operation in operations:
+        if not as_json:
+            out().print(Text(told(operation)), soft_wrap=True)
+    code = max(map(exit_code, operations))
+    if code:
+        raise typer.Exit(code)
+
+
+def told(operation: Mapping[str, Any]) -> str:
+    """Return one sentence on how an operation ended."""
+    version = operation["result"].get("version")
+    what = operation["subject"] if version is None else f"{operation['action']} {operation['adapter']} {version}"
+    return f"{what} on {operation['site']}: {operation['state']}" + (
+        f", {operation['reason']}" if operation["reason"] else ""
+    )

@@ -83,12 +83,17 @@ def _counted(text: str, name: str, keep: Callable[[Labels], bool]) -> float | No
 
 
 def _is_cluster_of(order: MeshOrder) -> Callable[[Labels], bool]:
-    """Return what tells the clusters of the application: ``inbound|8080||`` and ``outbound|8080||app.ns.svc...``."""
-    outbound = f"outbound|{order.port}||{order.app}.{order.namespace}."
+    """Return what tells the application's clusters: ``inbound|8080||``, or with its Service in the last part.
+
+    A sidecar's way out is ``outbound|8080||app.ns.svc...``, a waypoint's ``inbound-vip|8080|http|app.ns.svc...``.
+    """
+    host = f"{order.app}.{order.namespace}."
 
     def is_ours(labels: Labels) -> bool:
-        cluster = labels.get("cluster_name", "")
-        return cluster.startswith((outbound, "inbound|", "inbound-vip|"))
+        direction, _, rest = labels.get("cluster_name", "").partition("|")
+        port, _, rest = rest.partition("|")
+        is_its_host = port == str(order.port) and rest.partition("|")[2].startswith(host)
+        return direction == "inbound" or (direction in ("outbound", "inbound-vip") and is_its_host)
 
     return is_ours
 

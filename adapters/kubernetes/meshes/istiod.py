@@ -48,7 +48,7 @@ _HAS_INBOUND_RETRY_POLICY: Final = Version("1.32.0a0")
 _COUNTED: Final = {
     "inclusionPrefixes": ["control_plane"],
     "inclusionRegexps": [
-        r"cluster\.(inbound|outbound)\|.*\.(upstream_rq_retry|upstream_cx_total|upstream_cx_overflow|"
+        r"cluster\.(inbound|inbound-vip|outbound)\|.*\.(upstream_rq_retry|upstream_cx_total|upstream_cx_overflow|"
         r"upstream_rq_pending_overflow|ssl\.handshake)"
     ],
 }

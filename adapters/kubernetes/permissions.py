@@ -1,4 +1,4 @@
-"""Which of the provider's rights an environment cannot do without, and what is missing without the others."""
+"""Rights the provider itself takes in a cluster, whatever mesh is in it; a mesh adds its own."""
 
 from __future__ import annotations
 
@@ -7,20 +7,38 @@ from typing import Final
 
 from adapters.kubernetes import kubelets, metrics_api, nodes
 from adapters.kubernetes.api import Permission
-from adapters.kubernetes.roles import PROVIDER_PERMISSIONS
+from adapters.kubernetes.rights import RBAC_GROUP, manage
 
-# Kinds that are only looked at to compare the cluster before and after (inventory.py).
-_COMPARED: Final = frozenset(
-    {
-        "persistentvolumes",
-        "mutatingwebhookconfigurations",
-        "validatingwebhookconfigurations",
-        "apiservices",
-        "gatewayclasses",
-        "clusterroles",
-        "clusterrolebindings",
-        "priorityclasses",
-    }
+_READ: Final = ("get", "list")
+_LOOK: Final = (*_READ, "watch")
+
+# Without one of these nothing can be measured: environments are refused.
+PROVIDER: Final[tuple[Permission, ...]] = (
+    *manage("", "namespaces", "configmaps", "services", "pods", "serviceaccounts"),
+    *manage("", "secrets"),  # Helm keeps its releases in them
+    *manage("apps", "deployments"),
+    *manage("batch", "jobs"),
+    Permission("apps", "daemonsets", _LOOK),
+    Permission("apps", "statefulsets", _LOOK),
+    Permission("", "events", _READ),
+    Permission("", "pods/log", ("get",)),
+    Permission("", "pods/proxy", ("get",)),  # the proxies' own counters
+    Permission("", "nodes", _READ),
+    Permission("", "persistentvolumeclaims", _READ),
+    Permission("storage.k8s.io", "storageclasses", _READ),
+    Permission("apiextensions.k8s.io", "customresourcedefinitions", _LOOK),
+)
+
+# Cluster-scoped kinds meshes are made of, looked at to compare the cluster before and after (inventory.py).
+_COMPARED: Final = (
+    Permission("", "persistentvolumes", _READ),
+    Permission("admissionregistration.k8s.io", "mutatingwebhookconfigurations", _READ),
+    Permission("admissionregistration.k8s.io", "validatingwebhookconfigurations", _READ),
+    Permission("apiregistration.k8s.io", "apiservices", _READ),
+    Permission("gateway.networking.k8s.io", "gatewayclasses", _READ),
+    Permission("scheduling.k8s.io", "priorityclasses", _READ),
+    Permission(RBAC_GROUP, "clusterroles", _READ),
+    Permission(RBAC_GROUP, "clusterrolebindings", _READ),
 )
 
 # Without these something is missing, which the report says; each with what.
@@ -28,11 +46,5 @@ OPTIONAL: Final[Mapping[Permission, str]] = {
     **dict.fromkeys(kubelets.PERMISSIONS, "CPU and memory come from metrics.k8s.io, coarser, where the cluster has it"),
     **dict.fromkeys(metrics_api.PERMISSIONS, "CPU and memory come from the kubelets alone"),
     **dict.fromkeys(nodes.CLOCK_PERMISSIONS, "how far the nodes' clocks are off stays unknown"),
-    **dict.fromkeys(
-        (permission for permission in PROVIDER_PERMISSIONS if permission.resource in _COMPARED),
-        "these are left out when the cluster is compared with what it was before",
-    ),
+    **dict.fromkeys(_COMPARED, "they are left out when the cluster is compared with what it was before"),
 }
-
-# Without one of these nothing can be measured: environments are refused.
-REQUIRED: Final = tuple(permission for permission in PROVIDER_PERMISSIONS if permission not in OPTIONAL)

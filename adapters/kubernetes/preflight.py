@@ -16,7 +16,7 @@ from adapters.kubernetes.inventory import CRD, HELM_SECRETS, SECRET, group_of_cr
 from adapters.kubernetes.ledger import Ledger, Owner, ledgers
 from adapters.kubernetes.leftovers import fits
 from adapters.kubernetes.mesh import KubernetesMesh, MeshOrder, Needs
-from adapters.kubernetes.permissions import OPTIONAL, REQUIRED
+from adapters.kubernetes.permissions import OPTIONAL, PROVIDER
 from meshgauge.infrastructures import Infrastructure
 
 _POD: Final = Kind("v1", "Pod")
@@ -127,7 +127,7 @@ def judge(facts: Facts, ask: Ask) -> Verdict:
 def _wanted(mesh: KubernetesMesh | None) -> list[Permission]:
     """Return all rights it takes, each resource once."""
     verbs: dict[tuple[str, str], dict[str, None]] = {}
-    for permission in (*REQUIRED, *(mesh.permissions() if mesh else ())):
+    for permission in (*PROVIDER, *(mesh.permissions() if mesh else ())):
         verbs.setdefault((permission.group, permission.resource), {}).update(dict.fromkeys(permission.verbs))
     return [Permission(group, resource, tuple(named)) for (group, resource), named in verbs.items()]
 

@@ -91,6 +91,7 @@ class EnvironmentOrder:
         connections: the most connections any load of this environment opens.
         tuning: None: calibrate, use the quietest the host permits, and report it in ``provenance``.
         quiet_host: False: leave the host as it is.
+        load_workers: the most that any load of this environment has.
         load_image: container image that load workers and probes of a cluster run; empty: none was set.
     """
 
@@ -103,6 +104,7 @@ class EnvironmentOrder:
     cache_dir: Path
     tuning: HostTuning | None = None
     quiet_host: bool = True
+    load_workers: int = 1
     load_image: str = ""
 
 

@@ -94,6 +94,7 @@ class Runner:
                 cache_dir=Path(order.cache_dir),
                 tuning=order.host_tuning(),
                 quiet_host=order.quiet_host,
+                load_workers=max(self._loads[trial.load].load_workers for trial in order.trials),
                 load_image=order.load_image,
             )
         )

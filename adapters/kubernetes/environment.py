@@ -177,6 +177,7 @@ class Standing:
                 namespace=self._namespace,
                 app=name,
                 port=port,
+                load_workers=order.load_workers if key.infrastructure.brings_load_workers else 0,
             ),
             order.cache_dir,
             on_line,

@@ -48,6 +48,7 @@ class LifeOrder:
         version: exact; of the baseline empty.
         namespace: of application and load, ours; made by ``configure``.
         app, port: the application's Service.
+        load_workers: pods that will generate load at once; 0: none in the cluster.
     """
 
     owner: Owner
@@ -59,6 +60,7 @@ class LifeOrder:
     namespace: str
     app: str = "app"
     port: int = 8080
+    load_workers: int = 0
 
 
 class MeshLife:
@@ -95,13 +97,12 @@ class MeshLife:
             raise UnsupportedError(f"{mesh.name} {order.version} cannot run profile {order.profile.name}: {reason}")
         self._on_line(f"looking at cluster {self._cluster.name}")
         self._on_line(f"{self._cluster.name} is Kubernetes {self._cluster.version()}")
-        brought = 1 if order.infrastructure.brings_load_workers else 0
         mesh_order = self.mesh_order if mesh else None
-        verdict = preflight(self._cluster, Ask(order.owner, order.infrastructure, mesh, mesh_order, brought))
+        verdict = preflight(self._cluster, Ask(order.owner, order.infrastructure, mesh, mesh_order, order.load_workers))
         for note in verdict.notes:
-            self._on_line(note)
+            self._on_line(f"note: {note}")
         if verdict.problems:
-            raise ConfigurationError("; ".join(verdict.problems))
+            raise ConfigurationError(f"cluster {self._cluster.name}: {'; '.join(verdict.problems)}")
 
     def install(self) -> None:
         """Write down what is there, then install Gateway API, objects and charts, and wait until all is ready."""

@@ -107,9 +107,14 @@ def in_cluster(variables: Mapping[str, str] = os.environ, account: Path = SERVIC
 def _parsed(path: Path) -> dict[str, Any]:
     try:
         document = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:  # YAML errors quote the text: it may be a token
-        where = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else getattr(error, "strerror", "")
-        raise ConfigurationError(f"the kubeconfig {path} cannot be read ({where or type(error).__name__})") from None
+    except OSError as error:
+        raise ConfigurationError(f"the kubeconfig {path} cannot be read: {error.strerror}") from None
+    except yaml.MarkedYAMLError as error:  # its words quote the text, which may be a token
+        mark = error.problem_mark
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ConfigurationError(f"the kubeconfig {path} is no YAML{where}") from None
+    except (UnicodeDecodeError, yaml.YAMLError):
+        raise ConfigurationError(f"the kubeconfig {path} is no text") from None
     if document is None:
         return {}
     lists = ("clusters", "users", "contexts")

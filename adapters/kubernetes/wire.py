@@ -123,7 +123,7 @@ class Wire:
         if status == 0:  # how the client library tells failures of TLS
             server = self._client.configuration.host
             return ConfigurationError(
-                f"no TLS connection to the API server of {self._name} ({server}): {message_of(body)}; "
+                f"no TLS connection to the API server of {self._name} ({server}): {message_of(body).rpartition(chr(10))[2]}; "
                 "look at certificate-authority, client-certificate and client-key in the kubeconfig"
             )
         return refusal(status, body, did, self._name)

@@ -10,9 +10,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import yaml
+
 from adapters.kubernetes.helm.contract import ChartVersion
 from adapters.kubernetes.helm.ignoring import files
-from adapters.kubernetes.helm.manifests import documents
+from adapters.kubernetes.helm.manifests import TextLoader
 from meshgauge.errors import ConfigurationError
 
 # A chart's own CRDs and those of its subcharts, packed or not. Source: helm.sh/docs/topics/charts.
@@ -28,7 +30,10 @@ def described(chart: Path) -> tuple[str, ChartVersion]:
         ConfigurationError: it is none.
     """
     text = _chart_yaml(chart)
-    metadata: Any = next(documents(text), None) if text else None
+    try:
+        metadata: Any = yaml.load(text, Loader=TextLoader)  # noqa: S506 - builds strings, lists and mappings alone
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{chart} is no Helm chart: its Chart.yaml is no YAML: {error}") from error
     if not isinstance(metadata, Mapping) or not {"name", "version"} <= metadata.keys():
         raise ConfigurationError(f"{chart} is no Helm chart: it has no Chart.yaml with a name and a version")
     version = ChartVersion(version=str(metadata["version"]), app_version=str(metadata.get("appVersion", "")))

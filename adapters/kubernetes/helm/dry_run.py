@@ -60,15 +60,30 @@ def _ask(chart: Any, order: dict[str, Any], kinds: set[Kind]) -> str:
 
 
 def _offline_kinds(chart: Any, order: dict[str, Any]) -> set[Kind]:
-    """Return the kinds the chart makes for the library's own version; an error here is met again, and told, later."""
+    """Return the kinds the chart makes for the library's own version of Kubernetes."""
+    made = manifests(_offline(chart, order))
+    return {Kind(one["apiVersion"], one["kind"]) for one in made if "apiVersion" in one}
+
+
+def _offline(chart: Any, order: dict[str, Any]) -> str:
     import helm_python as helm  # noqa: PLC0415
 
     with helm.Config(kubeconfig_content=_kubeconfig("http://127.0.0.1:9")) as config:
         try:
-            made = manifests(_dry_run(config, chart, order, "client")["manifest"])
+            return str(_dry_run(config, chart, order, "client")["manifest"])
         except helm.HelmError:
-            return set()
-    return {Kind(one["apiVersion"], one["kind"]) for one in made if "apiVersion" in one}
+            return _templates(chart, order)  # the chart may refuse that version
+
+
+def _templates(chart: Any, order: dict[str, Any]) -> str:
+    """Render the bare templates; what is wrong with them is met again, and told, when it counts."""
+    import helm_python as helm  # noqa: PLC0415
+
+    try:
+        made = chart.render(order["values"], name=order["name"], namespace=order["namespace"])
+    except helm.HelmError:
+        return ""
+    return "\n---\n".join(text for path, text in made.items() if path.endswith((".yaml", ".yml")))
 
 
 def _at(helm: Any, address: str, namespace: str) -> Any:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import yaml
 
 from adapters.kubernetes.helm.contract import ChartVersion
-from adapters.kubernetes.helm.manifests import KubernetesLoader
+from adapters.kubernetes.helm.manifests import TextLoader
 from meshgauge.errors import ConfigurationError
 
 _SEMVER: Final = re.compile(r"^v?(\d+)(?:\.(\d+))?(?:\.(\d+))?(?:-([0-9A-Za-z.-]+))?(?:\+.*)?$")
@@ -36,7 +36,7 @@ def parse(text: bytes, chart: str, origin: str) -> tuple[Entry, ...]:
     Raises:
         ConfigurationError: this is no index.
     """
-    loader = KubernetesLoader(text)
+    loader = TextLoader(text)  # every scalar a string: version 1.10 is not 1.1
     try:
         root = loader.get_single_node()
         entries = _value(root, "entries")

@@ -11,12 +11,16 @@ import yaml
 from adapters.kubernetes.api import Manifest
 
 try:
-    from yaml import CSafeLoader as _BaseLoader
+    from yaml import CBaseLoader as TextLoader
+    from yaml import CSafeLoader as _SafeLoader
 except ImportError:  # a PyYAML built without libyaml: the same answers, about ten times slower
-    from yaml import SafeLoader as _BaseLoader  # type: ignore[assignment]
+    from yaml import BaseLoader as TextLoader  # type: ignore[assignment]
+    from yaml import SafeLoader as _SafeLoader  # type: ignore[assignment]
+
+__all__ = ["KubernetesLoader", "TextLoader", "documents", "manifests"]
 
 
-class KubernetesLoader(_BaseLoader):
+class KubernetesLoader(_SafeLoader):
     """YAML 1.1 without what Kubernetes reads otherwise: dates, 12:30 as a number and ``=`` are plain strings.
 
     Source: sigs.k8s.io/yaml turns documents into JSON; JSON has neither dates nor sexagesimal numbers.

@@ -11,7 +11,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 
 from adapters.kubernetes.helm import web
 from adapters.kubernetes.helm.contract import ChartVersion
-from adapters.kubernetes.helm.index import Entry, newest_first
+from adapters.kubernetes.helm.index import Entry, precedence
 from meshgauge.errors import ConfigurationError
 
 # Source: helm.sh/docs/topics/registries; the layer that holds the chart.
@@ -20,6 +20,8 @@ _MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 _CHALLENGE: Final = re.compile(r'(\w+)="([^"]*)"')
 _NEXT: Final = re.compile(r'<([^>]+)>;\s*rel="?next"?')
 _PAGES: Final = 50
+# Each app version takes two questions; older charts than these are listed without.
+_DESCRIBED: Final = 25
 
 
 class OciRepository:
@@ -30,12 +32,12 @@ class OciRepository:
         self.origin = web.without_userinfo(self._address)
 
     def entries(self, chart: str) -> Sequence[Entry]:
-        """Return a version for each tag; ``+`` is written ``_`` in tags. The registry does not tell app versions."""
-        repository = _Registry(f"{self._address}/{chart}")
-        return newest_first(
-            Entry(ChartVersion(version=tag.replace("_", "+"), app_version=""), (f"{self._address}/{chart}",))
-            for tag in repository.tags()
-        )
+        """Return a version for each tag; ``+`` is written ``_`` in tags. App versions are asked of the newest alone."""
+        registry = _Registry(f"{self._address}/{chart}")
+        tags = sorted(registry.tags(), key=lambda tag: precedence(tag.replace("_", "+")), reverse=True)
+        found = [(tag, registry.app_version(tag) if rank < _DESCRIBED else "") for rank, tag in enumerate(tags)]
+        address = f"{self._address}/{chart}"
+        return [Entry(ChartVersion(tag.replace("_", "+"), app_version), (address,)) for tag, app_version in found]
 
     def fetch(self, chart: str, entry: Entry) -> bytes:
         """Return the archive; its digest is the registry's own."""
@@ -79,8 +81,7 @@ class _Registry:
         return found
 
     def chart(self, tag: str) -> bytes:
-        body, _ = self._get(f"manifests/{tag}", _MANIFEST)
-        layers = _json(body, self._shown).get("layers") or ()
+        layers = self._manifest(tag).get("layers") or ()
         layer = next((one for one in layers if one.get("mediaType") == _CHART_LAYER), None)
         if layer is None:
             raise ConfigurationError(f"{self._shown}:{tag} holds no Helm chart")
@@ -89,6 +90,18 @@ class _Registry:
         if digest != layer["digest"]:
             raise ConfigurationError(f"{self._shown}:{tag} is {digest}, and its manifest says {layer['digest']}")
         return content
+
+    def app_version(self, tag: str) -> str:
+        """Return what the chart's Chart.yaml says, which the registry holds as the image's configuration."""
+        digest = (self._manifest(tag).get("config") or {}).get("digest")
+        if not digest:
+            return ""
+        body, _ = self._get(f"blobs/{digest}", "*/*")
+        return str(_json(body, self._shown).get("appVersion") or "")
+
+    def _manifest(self, tag: str) -> dict[str, Any]:
+        body, _ = self._get(f"manifests/{tag}", _MANIFEST)
+        return _json(body, self._shown)
 
     def _get(self, path: str, accept: str) -> tuple[bytes, Mapping[str, str]]:
         headers = {"Accept": accept}

@@ -14,7 +14,7 @@ from adapters import registry
 from adapters.contract import FEATURES, Check, Endpoint, Environment, EnvironmentOrder, Provider
 from adapters.operating import OperationOrder, Report
 from meshgauge.conformance import CheckOutcome, ConformanceCheck, ConformanceResult
-from meshgauge.errors import MeshgaugeError, UnsupportedError
+from meshgauge.errors import InvalidPlanError, MeshgaugeError, UnsupportedError
 from meshgauge.matrix import EnvironmentKey, Hop, MeshArm, Workload
 from meshgauge.plan import BUILT_IN_PROFILES, Placement, Profile
 from meshgauge.revision import revision
@@ -70,6 +70,8 @@ class Findings:
 def check_adapter(order: OperationOrder, report: Report) -> Mapping[str, Any]:
     """Run the suite and hand its result to ``report``; return it in short.
 
+    ``previous`` of an adapter that has one release line only is skipped, with a reason; it is no failure.
+
     Raises:
         UnknownNameError: nobody registered the adapter.
         InvalidPlanError: no version fits.
@@ -80,7 +82,13 @@ def check_adapter(order: OperationOrder, report: Report) -> Mapping[str, Any]:
     adapter = request.adapter or ""
     provider = registry.provider(request.provider, order.cache_dir)
     versions = provider.versions(adapter, request.infrastructure)
-    version = resolve_selector(request.version, versions)
+    try:
+        version = resolve_selector(request.version, versions)
+    except InvalidPlanError as error:
+        if request.version != "previous":
+            raise
+        report.line(str(error))
+        return {"skipped": f"there is no release line before the newest: {', '.join(versions[:_SHOWN])}"}
     subject = Subject(_arm(provider, order, version), provider, order)
     report.line(f"{adapter} {version} in placement {subject.arm.placement}")
     findings = Findings(report)

@@ -12,7 +12,7 @@ import structlog
 
 from adapters import registry
 from meshgauge.claim import Cleaning
-from meshgauge.errors import FencedError, MeshgaugeError, ServiceUnavailableError
+from meshgauge.errors import ConfigurationError, FencedError, MeshgaugeError, ServiceUnavailableError
 from meshgauge.settings import Settings
 from meshgauge.store import leases, results
 from meshgauge.store.database import retried, transaction
@@ -33,16 +33,18 @@ def clean_site(settings: Settings, engine: sa.Engine, site: str, holder: str) ->
         return
     with _renewed(settings, engine, cleaning):
         failure = _sweep(settings, engine, cleaning)
+    sentence = None if failure is None else str(failure)
+    is_final = isinstance(failure, ConfigurationError)
 
     def end() -> str:
         with transaction(engine) as connection:
-            return leases.end_cleaning(connection, cleaning, failure)
+            return leases.end_cleaning(connection, cleaning, sentence, is_final=is_final)
 
     state = retried(end, time.monotonic() + settings.lease_s)
     log.info("site_cleaned", site=site, state=state, epoch=cleaning.epoch)
 
 
-def _sweep(settings: Settings, engine: sa.Engine, cleaning: Cleaning) -> str | None:
+def _sweep(settings: Settings, engine: sa.Engine, cleaning: Cleaning) -> Exception | None:
     """Remove all that older epochs left; return why that failed, if it did."""
     name = places.cookie_site(settings, cleaning.site)
     try:
@@ -52,7 +54,7 @@ def _sweep(settings: Settings, engine: sa.Engine, cleaning: Cleaning) -> str | N
         _deliver_leftovers(settings, engine, cleaning.site)
     except (MeshgaugeError, OSError) as error:
         log.exception("cleaning_failed", site=cleaning.site)
-        return str(error)
+        return error
     for line in removed:
         log.info("leftover_removed", site=cleaning.site, what=line)
     return None

@@ -138,8 +138,7 @@ def conclude(operations: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
 
 def told(operation: Mapping[str, Any]) -> str:
     """Return one sentence on how an operation ended."""
-    version = operation["result"].get("version")
+    version, skipped = operation["result"].get("version"), operation["result"].get("skipped")
     what = operation["subject"] if version is None else f"{operation['action']} {operation['adapter']} {version}"
-    return f"{what} on {operation['site']}: {operation['state']}" + (
-        f", {operation['reason']}" if operation["reason"] else ""
-    )
+    ended = f"skipped, {skipped}" if skipped else operation["state"]
+    return f"{what} on {operation['site']}: {ended}" + (f", {operation['reason']}" if operation["reason"] else "")

@@ -291,8 +291,11 @@ def renew_cleaning(connection: sa.Connection, cleaning: Cleaning, lease_s: float
         raise FencedError(f"the cleaning of site {cleaning.site} (epoch {cleaning.epoch}) is over")
 
 
-def end_cleaning(connection: sa.Connection, cleaning: Cleaning, failure: str | None) -> str:
+def end_cleaning(connection: sa.Connection, cleaning: Cleaning, failure: str | None, *, is_final: bool = False) -> str:
     """Record that the site is free, or why it is not; return its new state.
+
+    Args:
+        is_final: trying again cannot help: the site is quarantined at once, so that whoever waits is told now.
 
     Raises:
         FencedError: the cleaning took too long and the site has moved on.
@@ -302,12 +305,13 @@ def end_cleaning(connection: sa.Connection, cleaning: Cleaning, failure: str | N
             "UPDATE site SET holder = NULL, lease_until = NULL, announced_at = NULL, reason = CAST(:failure AS text),"
             " failed_cleanings = CASE WHEN CAST(:failure AS text) IS NULL THEN 0 ELSE failed_cleanings + 1 END,"
             " state = CASE WHEN CAST(:failure AS text) IS NULL THEN 'free'"
-            " WHEN failed_cleanings + 1 >= :most THEN 'quarantined' ELSE 'dirty' END"
+            " WHEN :final OR failed_cleanings + 1 >= :most THEN 'quarantined' ELSE 'dirty' END"
             " WHERE name = :site AND epoch = :epoch AND holder = :holder AND state = 'cleaning' RETURNING state"
         ),
         {
             "failure": failure,
             "most": MAX_FAILED_CLEANINGS,
+            "final": is_final,
             "site": cleaning.site,
             "epoch": cleaning.epoch,
             "holder": cleaning.holder,

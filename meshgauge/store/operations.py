@@ -7,6 +7,7 @@ An operation is never repeated: one that was lost has failed, and what it left i
 from __future__ import annotations
 
 import datetime as dt
+import shlex
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -351,7 +352,7 @@ def fail_quarantined(connection: sa.Connection) -> int:
         )
     ).all()
     for row in rows:
-        hint = f"when that is put right: meshgauge site release {row.name}"
+        hint = f"when that is put right: meshgauge site release {shlex.quote(row.name)}"
         _finish(connection, row.id, "failed", f"site {row.name} is quarantined: {row.reason}; {hint}", {})
     return len(rows)
 

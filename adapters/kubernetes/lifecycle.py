@@ -15,7 +15,7 @@ from adapters.kubernetes.charts import ChartStore
 from adapters.kubernetes.helm.contract import ChartRelease, HelmBackend
 from adapters.kubernetes.inventory import NAMESPACE
 from adapters.kubernetes.ledger import Ledger, Owner, Undertaking, begin, find
-from adapters.kubernetes.mesh import Enrolment, KubernetesMesh, MeshOrder
+from adapters.kubernetes.mesh import Condition, Enrolment, KubernetesMesh, MeshOrder, Readiness, Rollout
 from adapters.kubernetes.preflight import Ask, preflight
 from adapters.kubernetes.removal import remove
 from adapters.kubernetes.waiting import wait_ready
@@ -49,6 +49,7 @@ class LifeOrder:
         namespace: of application and load, ours; made by ``configure``.
         app, port: the application's Service.
         load_workers: pods that will generate load at once; 0: none in the cluster.
+        has_workload: whether an application comes in; without, what only its coming makes ready is not waited for.
     """
 
     owner: Owner
@@ -61,6 +62,7 @@ class LifeOrder:
     app: str = "app"
     port: int = 8080
     load_workers: int = 0
+    has_workload: bool = True
 
 
 class MeshLife:
@@ -129,7 +131,7 @@ class MeshLife:
     def settle(self) -> None:
         """Wait for what has to be ready once configuration and workload are in."""
         if self._order.mesh is not None:
-            wait_ready(self._cluster, self._order.mesh.configured(self.mesh_order), _READY_S, self._on_line)
+            wait_ready(self._cluster, self._configured(self._order.mesh), _READY_S, self._on_line)
 
     def verify(self) -> Sequence[Check]:
         """Return whether the mesh stands as ordered: releases, control plane, configuration. The baseline has none."""
@@ -140,7 +142,7 @@ class MeshLife:
         return [
             self._check_releases(mesh.releases(order)),
             self._check_ready("control_plane", mesh.readiness(order)),
-            self._check_ready("configuration", mesh.configured(order)),
+            self._check_ready("configuration", self._configured(mesh)),
         ]
 
     def upgrade(self, version: str) -> None:
@@ -240,6 +242,15 @@ class MeshLife:
                     return {name: base64.b64decode(data[name]).decode() for name in fresh}
         return fresh
 
+    def _configured(self, mesh: KubernetesMesh) -> list[Readiness]:
+        """Return what has to be ready; without an application, of our own namespace only that its objects are there."""
+        found = list(mesh.configured(self.mesh_order))
+        if self._order.has_workload:
+            return found
+        own = {ObjectRef.of(manifest) for manifest in mesh.configuration(self.mesh_order)}
+        elsewhere = [one for one in found if _namespace_of(one) != self._order.namespace]
+        return [*elsewhere, *(Condition(ref) for ref in sorted(own) if ref.namespace == self._order.namespace)]
+
     def _namespace(self) -> Manifest:
         enrolment = self.enrolment
         metadata = {
@@ -296,3 +307,10 @@ class MeshLife:
         except MeshgaugeError as error:
             return Check(name, False, expected, str(error))
         return Check(name, True, expected, expected)
+
+
+def _namespace_of(readiness: Readiness) -> str:
+    """Return the namespace of what is waited for; empty for what belongs to the whole cluster."""
+    if isinstance(readiness, Condition):
+        return readiness.ref.namespace
+    return readiness.namespace if isinstance(readiness, Rollout) else ""

@@ -55,6 +55,7 @@ class Place:
             placement=placement,
             infrastructure=request.infrastructure,
             namespace=f"meshgauge-{mesh.name}",
+            has_workload=False,
         )
         return MeshLife(self.cluster, self.helm, order, self.order.cache_dir, self.report.line)
 

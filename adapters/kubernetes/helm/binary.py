@@ -15,9 +15,10 @@ from adapters.kubernetes.api import Cluster, Manifest
 from adapters.kubernetes.helm.contract import ChartRelease, ChartSource, ChartVersion, Deployed
 from adapters.kubernetes.helm.failures import failure, tail
 from adapters.kubernetes.helm.manifests import manifests
-from adapters.kubernetes.helm.process import GRACE_S, HELMS_SHARE, READ_TIMEOUT_S, environment
+from adapters.kubernetes.helm.process import GRACE_S, HELMS_SHARE, READ_TIMEOUT_S, environment, tethered
 from adapters.kubernetes.helm.records import uninstalled
 from adapters.kubernetes.helm.remote import at_hand, versions
+from adapters.kubernetes.helm.tether import NOT_STARTED
 from meshgauge.errors import ConfigurationError, EnvironmentUpError
 
 # NAME-VERSION, where both may hold hyphens: a version begins with three numbers.
@@ -118,7 +119,7 @@ class BinaryBackend:
         """
         try:
             ended = subprocess.run(
-                (self._program, *arguments),
+                tethered((self._program, *arguments)),
                 input=json.dumps(values or {}),
                 capture_output=True,
                 text=True,
@@ -128,10 +129,10 @@ class BinaryBackend:
             )
         except subprocess.TimeoutExpired as error:
             raise EnvironmentUpError(f"{what} did not end within {limit_s:g} s and was killed") from error
-        except OSError as error:
-            raise ConfigurationError(f"{self._program} cannot be started: {error}") from error
         if ended.returncode == 0:
             return ended.stdout
+        if ended.returncode == NOT_STARTED:
+            raise ConfigurationError(f"Helm cannot be started: {tail(ended.stderr)}")
         if _NO_RELEASE in ended.stderr:
             raise _NoReleaseError
         raise failure(what, ended.stderr or ended.stdout, values)

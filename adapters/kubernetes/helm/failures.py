@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from meshgauge.errors import ConfigurationError, EnvironmentUpError, MeshgaugeError, ServiceUnavailableError
 
@@ -14,19 +14,47 @@ _CHATTER = re.compile(r"[IW]\d{4} [\d:.]+ +\d+ \S+\.go:\d+\]")
 _PEM = re.compile(r"-----BEGIN [A-Z0-9 ]+-----.*?(?:-----END [A-Z0-9 ]+-----|\Z)", re.DOTALL)
 _BEARER = re.compile(r"(?i)(bearer\s+|token[=: ]+\"?)[A-Za-z0-9._~+/=-]{8,}")
 _SECRET_KEY = re.compile(r"(?i)(?:key|token|password|secret|pem)$")
-# The sentences of client-go, of Go's net package and of Helm 3 and 4 for "it is not there now".
-_AWAY = re.compile(
-    r"connection refused|connection reset|no such host|i/o timeout|TLS handshake timeout|no route to host"
-    r"|network is unreachable|EOF$|server is currently unable to handle|etcdserver: |ServiceUnavailable"
-    r"|cluster unreachable|cluster reachability check failed|too many requests|context deadline exceeded while awaiting"
-)
-_REFUSED = re.compile(
-    r"(?i)\bis forbidden\b|\bunauthorized\b|must be logged in|invalid configuration: no configuration"
-)
-_IN_USE = "cannot re-use a name|cannot reuse a name|another operation \\(install/upgrade/rollback\\) is in progress"
-_TIMED_OUT = re.compile(r"timed out waiting|context deadline exceeded|timeout: |resources? not ready")
-_NO_CHART = re.compile(
-    r"(?i)chart \".*\" (?:version .* )?not found|no chart (?:name|version) found|failed to locate chart"
+# Sentences of Helm 3.21 and 4.2, of client-go and of Go's net package; the first that fits tells what to do.
+_KNOWN: Final[Sequence[tuple[re.Pattern[str], type[MeshgaugeError], str]]] = (
+    (
+        re.compile(r"cannot re-?use a name|another operation \(install/upgrade/rollback\) is in progress"),
+        EnvironmentUpError,
+        "a release of that name is there already, or was left half-made by an operation that was ended: "
+        "uninstall it first",
+    ),
+    (
+        re.compile(r"exists and cannot be imported into the current release"),
+        EnvironmentUpError,
+        "an object of that name is there already; it is somebody else's, or was left by another release: "
+        "remove it, or leave it out of the chart",
+    ),
+    (
+        re.compile(r"failed calling webhook"),
+        EnvironmentUpError,
+        "an admission webhook in the cluster does not answer: what it belongs to is not ready, or was removed in part",
+    ),
+    (
+        re.compile(
+            r"(?i)\bis forbidden\b|\bunauthorized\b|must be logged in|asked for the client to provide credentials"
+            r"|no configuration has been provided"
+        ),
+        ConfigurationError,
+        "the API server refuses it: grant the missing permission",
+    ),
+    (
+        re.compile(
+            r"connection refused|connection reset|no such host|i/o timeout|TLS handshake timeout|no route to host"
+            r"|network is unreachable|EOF$|currently unable to handle|etcdserver: |ServiceUnavailable"
+            r"|cluster unreachable|cluster reachability check failed|(?i:too many requests)"
+        ),
+        ServiceUnavailableError,
+        "the API server does not answer",
+    ),
+    (
+        re.compile(r"timed out waiting|context deadline exceeded|timeout: |resources? not ready"),
+        EnvironmentUpError,
+        "it was not done in time",
+    ),
 )
 
 
@@ -39,21 +67,9 @@ def failure(what: str, said: str, values: Mapping[str, Any] | None = None) -> Me
         values: of the release; secrets among them are taken out of ``said``.
     """
     reason = tail(without_secrets(said, values or {}))
-    if re.search(_IN_USE, said):
-        return EnvironmentUpError(
-            f"{what}: a release of that name is there already, or was left half-made by an operation that was ended: "
-            f"uninstall it first. Helm said: {reason}"
-        )
-    if _REFUSED.search(said):
-        return ConfigurationError(
-            f"{what}: the API server refuses it: grant the missing permission. Helm said: {reason}"
-        )
-    if _AWAY.search(said):
-        return ServiceUnavailableError(f"{what}: the API server does not answer. Helm said: {reason}")
-    if _NO_CHART.search(said):
-        return ConfigurationError(f"{what}: there is no such chart. Helm said: {reason}")
-    if _TIMED_OUT.search(said):
-        return EnvironmentUpError(f"{what}: it was not done in time. Helm said: {reason}")
+    for pattern, error, advice in _KNOWN:
+        if pattern.search(said):
+            return error(f"{what}: {advice}. Helm said: {reason}")
     return EnvironmentUpError(f"{what} failed. Helm said: {reason}")
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from typing import Final
+
+from adapters.kubernetes.helm import tether
 
 # Which cluster, namespace and store Helm uses is our order, never the worker's surroundings. What remains of HELM_*
 # are folders, where a registry's credentials may be. Source: helm.sh/docs/helm/helm (environment variables).
@@ -14,6 +17,11 @@ GRACE_S: Final = 15.0
 # Of the time an uninstallation has, this much is for Helm and its hooks; the rest for removing by record.
 HELMS_SHARE: Final = 0.6
 READ_TIMEOUT_S: Final = 120.0
+
+
+def tethered(argv: Sequence[str]) -> tuple[str, ...]:
+    """Return the command that runs ``argv`` and ends with the calling thread, however that ends."""
+    return (sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), *argv)
 
 
 def environment(cluster: Mapping[str, str]) -> dict[str, str]:

@@ -6,33 +6,25 @@ cancels what it does. The library's log goes to stderr, where the parent keeps t
 
 from __future__ import annotations
 
-import ctypes
 import json
 import logging
 import os
-import signal
 import sys
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
-_PR_SET_PDEATHSIG: Final = 1
+from adapters.kubernetes.helm.tether import die_with
+
 Order = dict[str, Any]
 
 
 def main(arguments: list[str]) -> None:
     """Do what the order on stdin says and answer on stdout."""
-    _die_with_parent(int(arguments[0]))
+    die_with(int(arguments[0]))
     # Only the answer may be on stdout: whatever the library prints goes where its log goes.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         os.dup2(2, 1)
         json.dump(_answer(json.load(sys.stdin)), answers)
-
-
-def _die_with_parent(parent_pid: int) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent_pid:  # it died before prctl
-        raise SystemExit(1)
 
 
 def _answer(order: Order) -> Order:

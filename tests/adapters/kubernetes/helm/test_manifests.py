@@ -36,5 +36,5 @@ just a sentence
 
 
 def test_what_is_no_yaml_says_where() -> None:
-    with pytest.raises(yaml.YAMLError, match="line 2"):
+    with pytest.raises(yaml.YAMLError, match=r"line \d+, column 1"):
         manifests("a:\n  - [")

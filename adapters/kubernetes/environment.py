@@ -67,7 +67,11 @@ class KubernetesEnvironment:
         on_phase("install")
         self._cluster = self._connect(infrastructure.in_cluster.context)
         self._standing = Standing(self._order, self._mesh_of, self._cluster, self._get_helm(), self._lines.append)
-        return self._standing.up(on_phase)
+        try:
+            return self._standing.up(on_phase)
+        except MeshgaugeError as error:
+            self._lines.append(str(error))
+            raise
 
     def _up(self) -> Standing:
         if self._standing is None:
@@ -130,18 +134,20 @@ class KubernetesEnvironment:
         return {} if self._standing is None else self._standing.provenance()
 
     def down(self) -> None:
-        """Remove everything and compare with what was there before. Idempotent.
+        """Remove everything and compare with what was there before. Idempotent; what is left is the next sweep's.
 
         Raises:
             EnvironmentUpError: something is left: names it.
         """
-        if self._cluster is None:
+        cluster, standing = self._cluster, self._standing
+        self._cluster = self._standing = None
+        if cluster is None:
             return
-        if self._standing is not None:
-            self._standing.down()
-            self._standing = None
-        self._cluster.close()
-        self._cluster = None
+        try:
+            if standing is not None:
+                standing.down()
+        finally:
+            cluster.close()
 
 
 class Standing:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from adapters import registry
 from adapters.contract import FEATURES, Check, Endpoint, Environment, EnvironmentOrder, Provider
-from adapters.operating import OperationOrder, Report
+from adapters.operating import Drive, OperationOrder, Report
 from meshgauge.conformance import CheckOutcome, ConformanceCheck, ConformanceResult
 from meshgauge.errors import InvalidPlanError, MeshgaugeError, UnsupportedError
 from meshgauge.matrix import EnvironmentKey, Hop, MeshArm, Workload
@@ -36,6 +36,7 @@ class Subject:
     arm: MeshArm
     provider: Provider
     order: OperationOrder
+    drive: Drive | None
 
     def key(self, profile: Profile) -> EnvironmentKey:
         """Return the environment of ``profile``."""
@@ -67,7 +68,7 @@ class Findings:
         self.judge(name, bool(checks) and not failed, "; ".join(failed[:_SHOWN]) or good)
 
 
-def check_adapter(order: OperationOrder, report: Report) -> Mapping[str, Any]:
+def check_adapter(order: OperationOrder, report: Report, drive: Drive | None = None) -> Mapping[str, Any]:
     """Run the suite and hand its result to ``report``; return it in short.
 
     ``previous`` of an adapter that has one release line only is skipped, with a reason; it is no failure.
@@ -89,12 +90,12 @@ def check_adapter(order: OperationOrder, report: Report) -> Mapping[str, Any]:
             raise
         report.line(str(error))
         return {"skipped": f"there is no release line before the newest: {', '.join(versions[:_SHOWN])}"}
-    subject = Subject(_arm(provider, order, version), provider, order)
+    subject = Subject(_arm(provider, order, version), provider, order, drive)
     report.line(f"{adapter} {version} in placement {subject.arm.placement}")
     findings = Findings(report)
     findings.judge("versions", version in versions, f"{version} among {len(versions)} versions, newest {versions[0]}")
     _check_features(subject, findings)
-    for profile in (BUILT_IN_PROFILES["plain"], BUILT_IN_PROFILES["mtls"], BUILT_IN_PROFILES["observed"]):
+    for profile in BUILT_IN_PROFILES.values():
         report.phase(profile.name)
         _check_profile(subject, profile, findings)
     report.phase("upgrade")
@@ -116,17 +117,19 @@ def _summary(result: ConformanceResult) -> Mapping[str, Any]:
 
 
 def _arm(provider: Provider, order: OperationOrder, version: str) -> MeshArm:
-    """Return the mesh in the placement asked for, or in the first that works: a pair where there can be one."""
+    """Return the mesh in the placement asked for, else in the first of those that can do the most profiles."""
     request = order.request
-    asked = request.placement
-    reasons = []
-    for placement in (asked,) if asked else registry.PLACEMENTS:
-        arm = _arm_in(placement, request.adapter or "", version)
-        reason = provider.unsupported(arm, BUILT_IN_PROFILES["plain"], request.infrastructure)
-        if reason is None:
-            return arm
-        reasons.append(f"{placement}: {reason}")
-    raise UnsupportedError(f"{request.adapter} {version} runs in no placement here: {'; '.join(reasons)}")
+    placements = (request.placement,) if request.placement else registry.PLACEMENTS
+    arms = [_arm_in(placement, request.adapter or "", version) for placement in placements]
+    reasons = {
+        arm: [provider.unsupported(arm, profile, request.infrastructure) for profile in BUILT_IN_PROFILES.values()]
+        for arm in arms
+    }
+    best = max(arms, key=lambda arm: reasons[arm].count(None))
+    if None not in reasons[best]:
+        why = "; ".join(dict.fromkeys(reason for reason in reasons[best] if reason))
+        raise UnsupportedError(f"{request.adapter} {version} can do no built-in profile here: {why}")
+    return best
 
 
 def _arm_in(placement: Placement, adapter: str, version: str) -> MeshArm:
@@ -162,34 +165,44 @@ def _check_profile(subject: Subject, profile: Profile, findings: Findings) -> No
             directory=directory,
             cache_dir=subject.order.cache_dir,
             quiet_host=False,
+            load_workers=1,
+            load_image=subject.order.load_image,
         )
     )
     try:
-        _check_up(environment, profile, request.infrastructure.brings_load_workers, findings)
+        _check_up(environment, subject, profile, findings)
     except (MeshgaugeError, OSError) as error:
         findings.judge(f"{profile.name}: up", False, str(error))
     finally:
         _check_down(environment, profile, findings)
 
 
-def _check_up(environment: Environment, profile: Profile, loads_inside: bool, findings: Findings) -> None:
+def _check_up(environment: Environment, subject: Subject, profile: Profile, findings: Findings) -> None:
     entry = environment.up(lambda _: None)
     findings.judge(f"{profile.name}: up", True, f"load goes to {entry}")
-    before = environment.verify_before()
-    findings.judge_all(f"{profile.name}: traffic", before)
-    if profile.mtls:
-        findings.judge_all("mutual TLS", [check for check in before if check.name.startswith("mtls")])
-        findings.judge_all("plaintext refused", [check for check in before if "plaintext" in check.name])
-    if loads_inside:
-        reason = "load comes from within the cluster; the proxies' counts of our probes are part of the traffic check"
-        findings.add(f"{profile.name}: counters", "not applicable", reason)
+    before: tuple[Check, ...] = ()
+    if subject.drive is not None and subject.order.request.infrastructure.brings_load_workers:
+        after = tuple(subject.drive(environment, entry, subject.key(profile)))
     else:
+        before = tuple(environment.verify_before())
+        findings.judge_all(f"{profile.name}: traffic", before)
         answered = _send(entry, REQUESTS)
         answers = Check("answers", answered == REQUESTS, f"{REQUESTS} expected replies", str(answered))
-        findings.judge_all(f"{profile.name}: counters", [answers, *environment.verify_after(answered)])
+        after = (answers, *environment.verify_after(answered))
+    findings.judge_all(f"{profile.name}: counters", after)
+    if profile.mtls:
+        checks = (*before, *after)
+        findings.judge_all(f"{profile.name}: mutual TLS", [check for check in checks if _is_of_mtls(check)])
+        refused = [check for check in checks if "plaintext" in check.name]
+        findings.judge_all(f"{profile.name}: plaintext refused", refused)
     lost = environment.lost_components()
     findings.judge(f"{profile.name}: stays up", not lost, "; ".join(lost) or "no component was lost")
     _check_evidence(environment, profile, findings)
+
+
+def _is_of_mtls(check: Check) -> bool:
+    """Return whether a check is about mutual TLS: handshakes and certificates here, counts of requests in clusters."""
+    return check.name.startswith("mtls") or check.name.endswith("encrypted")
 
 
 def _send(entry: Endpoint, requests: int) -> int:

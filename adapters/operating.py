@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from adapters.contract import Check, Endpoint, Environment
 from meshgauge.conformance import ConformanceResult
 from meshgauge.errors import UnsupportedError
+from meshgauge.matrix import EnvironmentKey
 from meshgauge.operations import OperationRequest
 
 
@@ -21,6 +23,7 @@ class OperationOrder:
         site, epoch: stamped on every process or object, so that leftovers of older epochs are found.
         directory: private, empty, ours alone; removed by whoever made it.
         cache_dir: where binaries and indexes of charts are kept.
+        load_image: Meshgauge's own container image, run as load workers in clusters; empty: none is named.
     """
 
     operation_id: str
@@ -30,6 +33,7 @@ class OperationOrder:
     epoch: int
     directory: Path
     cache_dir: Path
+    load_image: str = ""
 
 
 class Report(Protocol):
@@ -45,7 +49,14 @@ class Report(Protocol):
         """Hand over one result of the contract suite."""
 
 
-def carry_out(order: OperationOrder, report: Report) -> Mapping[str, Any]:
+class Drive(Protocol):
+    """Sends load from inside a cluster; adapters have none of their own."""
+
+    def __call__(self, environment: Environment, entry: Endpoint, key: EnvironmentKey) -> Sequence[Check]:
+        """Return every check made around one short trial in an environment that is up."""
+
+
+def carry_out(order: OperationOrder, report: Report, drive: Drive | None = None) -> Mapping[str, Any]:
     """Do what ``order`` says; return what is worth keeping. A key ``failed`` says why it is not a success.
 
     Raises:
@@ -54,7 +65,7 @@ def carry_out(order: OperationOrder, report: Report) -> Mapping[str, Any]:
     if order.request.action == "conformance":
         from adapters.conformance import check_adapter  # noqa: PLC0415 - each action loads its own side alone
 
-        return check_adapter(order, report)
+        return check_adapter(order, report, drive)
     if order.request.provider == "kubernetes":
         from adapters.kubernetes.operating import operate  # noqa: PLC0415
 

@@ -132,6 +132,9 @@ def _prepare(settings: Settings, engine: sa.Engine, claim: OperationClaim) -> Op
         directory=str(spool.operation_directory(root, claim)),
         runtime_dir=str(places.runtime_directory(site, claim.epoch)),
         cache_dir=str(places.cache_directory(settings)),
+        load_image=settings.image or "",
+        load_engine=settings.load_engine,
+        advertise_host=settings.advertise_host,
     )
     work.write()
     return work

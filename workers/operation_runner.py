@@ -10,6 +10,7 @@ from typing import Any
 from adapters.operating import OperationOrder, carry_out
 from meshgauge.conformance import ConformanceResult
 from meshgauge.errors import MeshgaugeError
+from workers.operation_load import ClusterLoad
 from workers.operation_work import OperationWork
 from workers.work import EventStream
 
@@ -43,11 +44,13 @@ def run(work: OperationWork, events: EventStream) -> None:
         epoch=work.epoch,
         directory=Path(work.runtime_dir),
         cache_dir=Path(work.cache_dir),
+        load_image=work.load_image,
     )
+    drive = ClusterLoad(work.advertise_host, Path(work.directory) / "load", work.load_engine)
     outcome, result = "done", dict[str, Any]()
     reason: str | None = None
     try:
-        result = dict(carry_out(order, Telling(events)))
+        result = dict(carry_out(order, Telling(events), drive))
         reason = result.pop("failed", None)
         outcome = "failed" if reason else "done"
     except (MeshgaugeError, OSError) as error:

@@ -30,6 +30,9 @@ class OperationWork:
     directory: str
     runtime_dir: str
     cache_dir: str
+    load_image: str
+    load_engine: str
+    advertise_host: str
 
     def write(self) -> Path:
         """Write the order into its directory; return the file."""

@@ -27,7 +27,7 @@ from workers.work import EventStream, TrialOrder, WorkOrder, environment_and_loa
 _FINAL_ERRORS = (UnsupportedError, ConfigurationError)
 
 # For load workers that a cluster starts: a node may have to pull an image of some 500 MB, and others with it.
-_PULL_WAIT_S = 600.0
+PULL_WAIT_S = 600.0
 
 
 class Runner:
@@ -81,7 +81,7 @@ class Runner:
     def _open(self) -> Environment:
         order = self._order
         if self._brings_load_workers:
-            _refuse_loopback(order.advertise_host)
+            refuse_loopback(order.advertise_host)
         provider = registry.provider(self._key.infrastructure.provider, Path(order.cache_dir))
         return provider.open(
             EnvironmentOrder(
@@ -110,7 +110,7 @@ class Runner:
         directory = spool.trial_directory(self._directory, trial.trial_id) / spool.LOAD_FOLDER
         is_known = not at and not self._brings_load_workers  # to load workers the watcher has asked for already
         master = self._order.first_master if is_known else free_address(self._order.advertise_host)
-        worker_wait_s = _PULL_WAIT_S if self._brings_load_workers else None
+        worker_wait_s = PULL_WAIT_S if self._brings_load_workers else None
         self._next = (LoadRun(draft, master, directory, worker_wait_s), draft)
         if not is_known and not self._brings_load_workers:
             self._events.send("load_wanted", trial_id=trial.trial_id, master=master, load_workers=load.load_workers)
@@ -152,7 +152,7 @@ class Runner:
             self._events.send("artefact", name=artefact.name, media_type=artefact.media_type, path=str(path))
 
 
-def _refuse_loopback(host: str) -> None:
+def refuse_loopback(host: str) -> None:
     """Refuse an address that load workers in a cluster would look for on themselves.
 
     Raises:

@@ -35,10 +35,11 @@ def test_the_contract_suite_runs_under_the_lease_and_its_result_decides_the_stag
     assert last["operation"]["state"] == "done", last["lines"]
     assert last["operation"]["result"]["version"] == "1.31.3"
     phases = [line["text"] for line in last["lines"] if line["kind"] == "phase"]
-    assert phases == ["plain", "mtls", "observed", "upgrade", "nothing left"]
+    assert phases == ["plain", "mtls", "observed", "mtls-observed", "upgrade", "nothing left"]
     (result,) = [one for one in instance.http.get("/api/v1/conformance").json() if one["adapter"] == "nginx"]
     outcomes = {check["name"]: check["outcome"] for check in result["checks"]}
-    assert {outcomes[name] for name in ("plain: traffic", "plaintext refused", "nothing left")} == {"pass"}
+    proven = ("plain: traffic", "plain: counters", "mtls: mutual TLS", "mtls: plaintext refused", "nothing left")
+    assert {outcomes[name] for name in proven} == {"pass"}
     assert outcomes["upgrade in place"] == "not applicable"
     (row,) = [one for one in instance.http.get("/api/v1/adapters").json() if one["name"] == "nginx"]
     assert row["checked_on"] == result["at"][:10]
@@ -80,7 +81,7 @@ def test_the_command_line_follows_the_suite_and_keeps_its_results(environment: d
     file = tmp_path / "results.json"
     done = call(environment, "adapters", "conformance", "nginx", "--version", "1.31.3", "--into", str(file))
     assert done.returncode == 0, done.stderr
-    assert "plaintext refused: pass" in done.stderr
+    assert "mtls: plaintext refused: pass" in done.stderr
     assert f"conformance nginx 1.31.3 on {environment['MESHGAUGE_SITE']}: done" in done.stdout
     (kept,) = json.loads(file.read_text())
     assert (kept["adapter"], kept["version"]) == ("nginx", "1.31.3")

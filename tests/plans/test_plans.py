@@ -14,7 +14,7 @@ from typing import cast
 import pytest
 
 from adapters import registry
-from adapters.contract import Provider
+from adapters.contract import FEATURES, Provider
 from coordinator.plan_check import VERDICT_BLOCKS, check_plan
 from coordinator.planner import Planner
 from meshgauge.derived import unmeasured
@@ -30,15 +30,15 @@ FILES = sorted(PLANS.glob("*.yaml"))
 
 
 class RealAdaptersWithoutIndex:
-    """The local provider, but for the package index."""
+    """A provider, but for the index of packages or charts."""
 
-    name = "local"
-
-    def __init__(self, cache_dir: Path) -> None:
-        self._real = registry.provider("local", cache_dir)
+    def __init__(self, name: str, cache_dir: Path) -> None:
+        self.name = name
+        self._real = registry.provider(name, cache_dir)
+        self._find = registry.local_proxy if name == "local" else registry.kubernetes_mesh
 
     def versions(self, adapter: str, infrastructure: Infrastructure) -> Sequence[str]:
-        registry.local_proxy(adapter)  # raises for an adapter nobody knows
+        self._find(adapter)  # raises for an adapter nobody knows
         return [f"1.{minor}.0" for minor in range(40, 30, -1)]
 
     def unsupported(self, mesh: MeshArm, profile: Profile, infrastructure: Infrastructure) -> str | None:
@@ -50,8 +50,7 @@ class RealAdaptersWithoutIndex:
 
 @pytest.fixture
 def planner(tmp_path: Path) -> Planner:
-    provider = cast(Provider, RealAdaptersWithoutIndex(tmp_path))
-    return Planner(Settings(data_dir=tmp_path), lambda _name: provider)
+    return Planner(Settings(data_dir=tmp_path), lambda name: cast(Provider, RealAdaptersWithoutIndex(name, tmp_path)))
 
 
 def test_there_are_plans() -> None:
@@ -135,3 +134,18 @@ def _connected(port: int) -> http.client.HTTPConnection:
         else:
             return connection
     raise AssertionError("the application does not listen")
+
+
+def test_six_meshes_of_a_cluster_are_planned_without_one(planner: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/nowhere")
+    resolved = planner.resolve((PLANS / "cluster-meshes.yaml").read_text(), may_run_programs=False)
+    check = check_plan(resolved, planner.settings, cores=2)
+    meshes = {hop.adapter for _, hops in check.meshes for hop in hops}
+    assert meshes == {"istio", "istio-ambient", "linkerd", "consul", "kuma", "cilium"}
+    with_proxies = [key for key in check.features if not key.startswith("none")]
+    assert len(with_proxies) == len(meshes)
+    for key in with_proxies:
+        for told in check.features[key].values():
+            assert all(told.get(feature) for feature in FEATURES), key
+    assert not [warning for warning in check.warnings if "cores" in warning]  # those of this host say nothing
+    assert check.estimate_s > check.trials * (150 + 15)

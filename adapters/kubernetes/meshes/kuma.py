@@ -294,7 +294,7 @@ def _both_ways(default: dict[str, Any]) -> dict[str, Any]:
 def _defaults(profile: Profile) -> dict[str, dict[str, Any]]:
     """Return the policies that hold for what a proxy takes in and for what it sends on. No MeshRetry: no retries."""
     wait = parity.duration(profile.request_timeout_s)
-    keep = parity.duration(parity.IDLE_S)
+    keep = f"{parity.IDLE_S}s"
     limits = ("maxConnections", "maxPendingRequests", "maxRequests", "maxRetries")
     policies: dict[str, dict[str, Any]] = {
         "MeshTimeout": {

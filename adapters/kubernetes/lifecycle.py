@@ -10,12 +10,13 @@ from typing import Any, Final
 
 from adapters.contract import Check
 from adapters.kubernetes import gateway_api
-from adapters.kubernetes.api import Cluster, Manifest, ObjectRef
+from adapters.kubernetes.api import Cluster, Kind, Manifest, ObjectRef
 from adapters.kubernetes.charts import ChartStore
 from adapters.kubernetes.helm.contract import ChartRelease, HelmBackend
 from adapters.kubernetes.inventory import NAMESPACE
 from adapters.kubernetes.ledger import Ledger, Owner, Undertaking, begin, find
 from adapters.kubernetes.mesh import Condition, Enrolment, KubernetesMesh, MeshOrder, Readiness, Rollout
+from adapters.kubernetes.platform import platform_of
 from adapters.kubernetes.preflight import Ask, preflight
 from adapters.kubernetes.removal import remove
 from adapters.kubernetes.waiting import wait_ready
@@ -225,6 +226,7 @@ class MeshLife:
             app=order.app,
             port=order.port,
             kube_version=self._cluster.version(),
+            platform=platform_of(self._cluster.list(Kind("v1", "Node"))),
             images=order.infrastructure.in_cluster.images or "",
         )
         return made if mesh is None else replace(made, secrets=self._secrets(mesh, made))

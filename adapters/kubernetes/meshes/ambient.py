@@ -115,6 +115,7 @@ class Ambient:
         return [
             *istiod.permissions(),
             *manage("apps", "daemonsets"),
+            *manage("", "resourcequotas"),  # GKE rations the priority class of the agents
             *manage("gateway.networking.k8s.io", "gateways"),
         ]
 
@@ -208,6 +209,7 @@ def _istiod_values(order: MeshOrder) -> dict[str, Any]:
         "topologyKey": "kubernetes.io/hostname",
     }
     values = istiod.istiod_values(order, _AMBIENT)
+    values["global"] |= _platform(order)
     values["global"]["waypoint"]["affinity"] = {
         "podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": beside}]}
     }
@@ -218,7 +220,7 @@ def _cni_values(order: MeshOrder) -> dict[str, Any]:
     return {
         "profile": _AMBIENT,
         "resources": {"requests": parity.CONTROL_PLANE_REQUESTS},
-        "global": istiod.hub(order),
+        "global": istiod.hub(order) | _platform(order),
     }
 
 
@@ -229,8 +231,14 @@ def _ztunnel_values(order: MeshOrder) -> dict[str, Any]:
         "resources": parity.proxy_resources(order.profile),
         "env": {"ZTUNNEL_WORKER_THREADS": str(order.profile.proxy_threads)},
         "logLevel": "info,access=off",
+        "global": _platform(order),
         **istiod.hub(order),
     }
+
+
+def _platform(order: MeshOrder) -> dict[str, str]:
+    """Return where the CNI agent finds the node's folders; sidecars need none of it."""
+    return {"platform": order.platform} if order.platform else {}
 
 
 def _waypoint_ref(order: MeshOrder) -> ObjectRef:

@@ -185,3 +185,10 @@ def test_a_waypoint_counts_requests(order_for: OrderFor) -> None:
     )
     passage = MESH.passage(text, "server", order_for(MESH, "1.30.3", placement="server"))
     assert (passage.requests, passage.encrypted, passage.retries) == (40, 40, 2)
+
+
+def test_the_cni_agent_is_told_where_the_nodes_keep_their_plugins(order_for: OrderFor) -> None:
+    order = order_for(MESH, "1.30.3", placement="node", platform="k3d")
+    assert {values_of(order, name)["global"]["platform"] for name in ("istiod", "istio-cni", "ztunnel")} == {"k3d"}
+    usual = order_for(MESH, "1.30.3", placement="node")
+    assert "platform" not in values_of(usual, "istio-cni")["global"]

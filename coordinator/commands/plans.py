@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 
 from coordinator.commands.failures import read_settings
+from coordinator.commands.in_play import in_play
 from coordinator.commands.runs import AsJson, PlanFile, read_plan_file
 from coordinator.commands.terminal import err, out, show_json
 from coordinator.plan_check import PlanCheck, check_plan
@@ -66,6 +67,9 @@ def _lines(found: PlanCheck, most: int) -> Iterator[str]:
         yield "\n[bold]Left out[/bold]"
         left_out = [f"{item.mesh}/{item.profile} on {item.infrastructure}: {item.reason}" for item in found.skipped]
         yield from _some([f"  {escape(line)}" for line in left_out], most)
+    if any(found.features.values()):
+        yield "\n[bold]Features in play[/bold] (what each proxy does to a request)"
+        yield from (f"  {name}: {escape(value)}" for name, value in in_play(found.features))
     shuffle = " of one possible shuffle" if found.seed_is_drawn else ""
     yield f"\n[bold]Order of block 1[/bold]{shuffle}"
     turns = [

@@ -116,6 +116,7 @@ class Ambient:
             *istiod.permissions(),
             *manage("apps", "daemonsets"),
             *manage("", "resourcequotas"),  # GKE rations the priority class of the agents
+            *manage("k8s.cni.cncf.io", "network-attachment-definitions"),  # OpenShift chains network plugins by it
             *manage("gateway.networking.k8s.io", "gateways"),
         ]
 

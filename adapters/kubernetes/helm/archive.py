@@ -59,9 +59,24 @@ def packed(folder: Path) -> bytes:
     return _pack((f"{name}/{relative}", path.read_bytes()) for relative, path in files(folder))
 
 
+def crds(chart: Path) -> list[str]:
+    """Return the files in ``crds/`` of the chart and of its subcharts, packed ones too."""
+    return list(_crds(packed(chart) if chart.is_dir() else chart.read_bytes()))
+
+
+def _crds(archive: bytes) -> Iterator[str]:
+    for name, content in _members(archive):
+        if _SUBCHART.match(name):
+            yield from _crds(content)
+        elif _CRDS.match(name) and name.endswith((".yaml", ".yml", ".json")):
+            yield content.decode()
+
+
 def without_crds(chart: Path, folder: Path) -> Path:
-    """Write the chart once more into ``folder``, without the ``crds/`` of it and of its subcharts; return the file."""
+    """Return the chart without the ``crds/`` of it and of its subcharts; written to ``folder`` when it has any."""
     archive = packed(chart) if chart.is_dir() else chart.read_bytes()
+    if next(_crds(archive), None) is None:
+        return chart
     target = folder / "without-crds.tgz"
     target.write_bytes(_stripped(archive))
     return target

@@ -6,18 +6,18 @@ import json
 import math
 import re
 import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from adapters.kubernetes.api import Cluster, Manifest
+from adapters.kubernetes.helm import crds
 from adapters.kubernetes.helm.contract import ChartRelease, ChartSource, ChartVersion, Deployed
 from adapters.kubernetes.helm.failures import failure, tail
 from adapters.kubernetes.helm.manifests import manifests
 from adapters.kubernetes.helm.process import GRACE_S, HELMS_SHARE, READ_TIMEOUT_S, environment, tethered
 from adapters.kubernetes.helm.records import uninstalled
-from adapters.kubernetes.helm.remote import at_hand, versions
+from adapters.kubernetes.helm.remote import on_this_host, versions
 from adapters.kubernetes.helm.tether import NOT_STARTED
 from meshgauge.errors import ConfigurationError, EnvironmentUpError
 
@@ -47,24 +47,38 @@ class BinaryBackend:
 
     def render(self, release: ChartRelease, kube_version: str) -> Sequence[Manifest]:
         """Return the objects the chart makes on ``kube_version``, its ``crds/`` first, hooks aside."""
-        crds = () if release.skip_crds else ("--include-crds",)
-        flags = ("--kube-version", kube_version, "--no-hooks", *crds)
-        return manifests(self._with_chart("template", release, flags, {}, READ_TIMEOUT_S))
+        with on_this_host(release) as chart:
+            flags = ("--kube-version", kube_version, "--no-hooks")
+            said = self._on_chart("template", release, chart, flags, {}, READ_TIMEOUT_S)
+            first = [] if release.skip_crds else crds.of(chart)
+            return [*first, *manifests(said)]
 
     def install(self, cluster: Cluster, release: ChartRelease, timeout_s: float) -> Sequence[Manifest]:
         """Install and return the objects made, hooks and ``crds/`` aside."""
-        flags = ["--create-namespace", *(["--skip-crds"] if release.skip_crds else [])]
-        return self._lay("install", cluster, release, flags, timeout_s)
+        with on_this_host(release) as chart:
+            if not release.skip_crds:
+                crds.bring(cluster, chart, timeout_s, renew=False)
+            return self._lay("install", cluster, release, chart, ("--create-namespace", "--skip-crds"), timeout_s)
 
     def upgrade(self, cluster: Cluster, release: ChartRelease, timeout_s: float) -> Sequence[Manifest]:
-        """Upgrade in place; values are the release's own, none of the earlier ones. ``crds/`` stay as they are."""
-        return self._lay("upgrade", cluster, release, ["--reset-values", "--history-max", "2"], timeout_s)
+        """Upgrade in place, CRDs included; values are the release's own, none of the earlier ones."""
+        with on_this_host(release) as chart:
+            if not release.skip_crds:
+                crds.bring(cluster, chart, timeout_s, renew=True)
+            flags = ("--skip-crds", "--reset-values", "--history-max", "2")
+            return self._lay("upgrade", cluster, release, chart, flags, timeout_s)
 
     def _lay(
-        self, verb: str, cluster: Cluster, release: ChartRelease, flags: Sequence[str], timeout_s: float
+        self,
+        verb: str,
+        cluster: Cluster,
+        release: ChartRelease,
+        chart: Path,
+        flags: Sequence[str],
+        timeout_s: float,
     ) -> Sequence[Manifest]:
         flags = (*flags, "--timeout", f"{math.ceil(timeout_s)}s", "--output", "json")
-        said = self._with_chart(verb, release, flags, cluster.helm_environment(), timeout_s + GRACE_S)
+        said = self._on_chart(verb, release, chart, flags, cluster.helm_environment(), timeout_s + GRACE_S)
         return manifests(_json(said, f"helm {verb} {release.name}").get("manifest", ""))
 
     def uninstall(self, cluster: Cluster, name: str, namespace: str, timeout_s: float) -> bool:
@@ -93,15 +107,19 @@ class BinaryBackend:
             if len(listed) < _PAGE:
                 return found
 
-    def _with_chart(
-        self, verb: str, release: ChartRelease, flags: Sequence[str], cluster: Mapping[str, str], limit_s: float
+    def _on_chart(
+        self,
+        verb: str,
+        release: ChartRelease,
+        chart: Path,
+        flags: Sequence[str],
+        cluster: Mapping[str, str],
+        limit_s: float,
     ) -> str:
-        """Run a verb on a chart that lies on this host, fetched first where it does not; values go in over stdin."""
+        """Run a verb on a chart that lies on this host; values go in over stdin."""
         what = f"helm {verb} {release.name} (chart {release.source}, namespace {release.namespace})"
-        with tempfile.TemporaryDirectory(prefix="meshgauge-chart-") as folder:
-            chart = at_hand(release.source, release.version, Path(folder))
-            argv = (verb, release.name, str(chart), "--namespace", release.namespace, "--values", "-", *flags)
-            return self._run(argv, what, cluster, release.values, limit_s)
+        argv = (verb, release.name, str(chart), "--namespace", release.namespace, "--values", "-", *flags)
+        return self._run(argv, what, cluster, release.values, limit_s)
 
     def _run(
         self,

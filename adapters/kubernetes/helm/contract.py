@@ -85,16 +85,22 @@ class HelmBackend(Protocol):
         """Return what the repository (or registry, or folder) has of the chart, newest first."""
 
     def render(self, release: ChartRelease, kube_version: str) -> Sequence[Manifest]:
-        """Return the objects the chart makes, its ``crds/`` included. Needs no cluster."""
+        """Return the objects the chart makes, its ``crds/`` first, hooks aside. Needs no cluster."""
 
     def install(self, cluster: Cluster, release: ChartRelease, timeout_s: float) -> Sequence[Manifest]:
-        """Install and return the objects made, hooks aside. Waits for hooks; readiness is watched by the caller."""
+        """Install and return the objects made, hooks and ``crds/`` aside.
+
+        Waits for hooks and for CRDs (those that exist are left alone); readiness is watched by the caller.
+        """
 
     def upgrade(self, cluster: Cluster, release: ChartRelease, timeout_s: float) -> Sequence[Manifest]:
-        """Upgrade the release of that name in place."""
+        """Upgrade the release of that name in place, its ``crds/`` included; no value of before is kept."""
 
     def uninstall(self, cluster: Cluster, name: str, namespace: str, timeout_s: float) -> bool:
-        """Remove the release and wait for its objects to go; return whether there was one."""
+        """Remove the release, whatever its state, and wait for its objects to go; return whether there was one.
+
+        Where Helm gives up (a hook that does not end, a kind that is gone) they are removed by Helm's record of them.
+        """
 
     def releases(self, cluster: Cluster) -> Sequence[Deployed]:
         """Return every release in every namespace."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urljoin, urlsplit
 
 from adapters.kubernetes.helm import archive, oci, web
-from adapters.kubernetes.helm.contract import ChartSource, ChartVersion
+from adapters.kubernetes.helm.contract import ChartRelease, ChartSource, ChartVersion
 from adapters.kubernetes.helm.index import Entry, find, newest_first, parse
 from meshgauge.errors import ConfigurationError
 
@@ -150,3 +152,10 @@ def at_hand(source: ChartSource, version: str, folder: Path) -> Path:
     path = folder / f"{chart}-{entry.version.version}.tgz"
     path.write_bytes(repository.fetch(chart, entry))
     return path
+
+
+@contextlib.contextmanager
+def on_this_host(release: ChartRelease) -> Iterator[Path]:
+    """Yield the chart of a release as a path, fetched into a folder that goes afterwards where it lies elsewhere."""
+    with tempfile.TemporaryDirectory(prefix="meshgauge-chart-") as folder:
+        yield at_hand(release.source, release.version, Path(folder))

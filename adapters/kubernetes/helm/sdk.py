@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from adapters.kubernetes.api import Cluster, Manifest
-from adapters.kubernetes.helm import archive
+from adapters.kubernetes.helm import archive, crds
 from adapters.kubernetes.helm.contract import ChartRelease, ChartSource, ChartVersion, Deployed
 from adapters.kubernetes.helm.failures import failure, tail
 from adapters.kubernetes.helm.manifests import manifests
 from adapters.kubernetes.helm.process import GRACE_S, HELMS_SHARE, READ_TIMEOUT_S, environment
 from adapters.kubernetes.helm.records import uninstalled
-from adapters.kubernetes.helm.remote import at_hand, versions
+from adapters.kubernetes.helm.remote import on_this_host, versions
 from meshgauge.errors import ConfigurationError, EnvironmentUpError, ServiceUnavailableError
 
 _Order = dict[str, Any]
@@ -46,21 +46,33 @@ class SdkBackend:
     def render(self, release: ChartRelease, kube_version: str) -> Sequence[Manifest]:
         """Return the objects the chart makes on ``kube_version``, its ``crds/`` first, hooks aside."""
         order = {"do": "render", "kube_version": kube_version}
-        answer = _with_chart(order, release, {}, READ_TIMEOUT_S)
-        crds = () if release.skip_crds else answer["crds"]
-        return [one for text in (*crds, answer["manifest"]) for one in manifests(text)]
+        with on_this_host(release) as chart:
+            answer = _on_chart(order, release, chart, {}, READ_TIMEOUT_S)
+            first = [] if release.skip_crds else crds.of(chart)
+            return [*first, *manifests(answer["manifest"])]
 
     def install(self, cluster: Cluster, release: ChartRelease, timeout_s: float) -> Sequence[Manifest]:
         """Install and return the objects made, hooks and ``crds/`` aside."""
-        return self._lay("install", cluster, release, timeout_s)
+        with on_this_host(release) as chart:
+            if not release.skip_crds:
+                crds.bring(cluster, chart, timeout_s, renew=False)
+            # The library has no option to leave them alone: it is given the chart without its crds/ folders.
+            with tempfile.TemporaryDirectory(prefix="meshgauge-chart-") as folder:
+                bare = archive.without_crds(chart, Path(folder))
+                return self._lay("install", cluster, release, bare, timeout_s)
 
     def upgrade(self, cluster: Cluster, release: ChartRelease, timeout_s: float) -> Sequence[Manifest]:
-        """Upgrade in place; values are the release's own, none of the earlier ones. ``crds/`` stay as they are."""
-        return self._lay("upgrade", cluster, release, timeout_s)
+        """Upgrade in place, CRDs included; values are the release's own, none of the earlier ones."""
+        with on_this_host(release) as chart:
+            if not release.skip_crds:
+                crds.bring(cluster, chart, timeout_s, renew=True)
+            return self._lay("upgrade", cluster, release, chart, timeout_s)
 
-    def _lay(self, do: str, cluster: Cluster, release: ChartRelease, timeout_s: float) -> Sequence[Manifest]:
+    def _lay(
+        self, do: str, cluster: Cluster, release: ChartRelease, chart: Path, timeout_s: float
+    ) -> Sequence[Manifest]:
         order = {"do": do, "timeout_s": math.ceil(timeout_s)}
-        answer = _with_chart(order, release, cluster.helm_environment(), timeout_s + GRACE_S)
+        answer = _on_chart(order, release, chart, cluster.helm_environment(), timeout_s + GRACE_S)
         return manifests(answer["manifest"])
 
     def uninstall(self, cluster: Cluster, name: str, namespace: str, timeout_s: float) -> bool:
@@ -103,17 +115,11 @@ class _NotFoundError(Exception):
     """There is no release of that name."""
 
 
-def _with_chart(order: _Order, release: ChartRelease, cluster: Mapping[str, str], limit_s: float) -> Any:
-    """Run an order on a chart that lies on this host: fetched first where it does not, and without its CRDs if so."""
+def _on_chart(order: _Order, release: ChartRelease, chart: Path, cluster: Mapping[str, str], limit_s: float) -> Any:
     what = f"helm {order['do']} {release.name} (chart {release.source}, namespace {release.namespace})"
-    with tempfile.TemporaryDirectory(prefix="meshgauge-chart-") as folder:
-        chart = at_hand(release.source, release.version, Path(folder))
-        if release.skip_crds and order["do"] == "install":
-            # The library has no such option: it is given the chart without its crds/ folders.
-            chart = archive.without_crds(chart, Path(folder))
-        order |= {"chart": str(chart), "name": release.name, "namespace": release.namespace}
-        order["values"] = dict(release.values)
-        return _child(order, what, cluster, limit_s)
+    order |= {"chart": str(chart), "name": release.name, "namespace": release.namespace}
+    order["values"] = dict(release.values)
+    return _child(order, what, cluster, limit_s)
 
 
 def _child(order: _Order, what: str, cluster: Mapping[str, str], limit_s: float) -> Any:

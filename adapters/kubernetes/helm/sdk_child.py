@@ -103,7 +103,7 @@ def _render(order: Order) -> Order:
     from adapters.kubernetes.helm.dry_run import rendered  # noqa: PLC0415
 
     with _chart(order) as chart:
-        return {"manifest": rendered(chart, order), "crds": [crd["data"] for crd in chart.crds]}
+        return {"manifest": rendered(chart, order)}
 
 
 _WORK: dict[str, Callable[[Order], Any]] = {

@@ -112,7 +112,7 @@ def test_rendering_names_the_kubernetes_version_and_reaches_no_cluster(
     program.answers("template", out="apiVersion: v1\nkind: ConfigMap\n---\napiVersion: v1\nkind: Secret\n")
     assert [one["kind"] for one in helm.render(release(make_chart()), "1.31.0")] == ["ConfigMap", "Secret"]
     (call,) = program.calls
-    assert call["argv"][-4:] == ["--kube-version", "1.31.0", "--no-hooks", "--include-crds"]
+    assert call["argv"][-3:] == ["--kube-version", "1.31.0", "--no-hooks"]
 
 
 def test_a_chart_is_fetched_by_us_before_helm_is_called(

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from fake_api import FakeCluster
 from fake_rights import Rule
 from tiny_charts import CRD, HOOK, MakeChart, seen_within
@@ -77,6 +78,28 @@ def test_crds_of_the_chart_come_with_it_unless_somebody_else_owns_them(
     assert cluster.get(WIDGETS) is not None
     helm.uninstall(cluster, "greet", "shop", 30)
     assert cluster.get(WIDGETS) is not None, "Helm never removes crds/: that is for who keeps the inventory"
+
+
+def test_crds_that_were_there_are_left_alone_by_an_installation_and_renewed_by_an_upgrade(
+    helm: SdkBackend, cluster: Cluster, make_chart: MakeChart
+) -> None:
+    theirs = cluster.create(yaml.safe_load(CRD))
+    newer = CRD.replace("scope: Namespaced", "scope: Namespaced\n  conversion: {strategy: None}").replace(
+        "{name: widgets.example.org}", "{name: widgets.example.org, labels: {made: later}}"
+    )
+    helm.install(cluster, release(make_chart(files={"crds/widget.yaml": newer})), 30)
+    assert cluster.get(WIDGETS) == theirs
+    helm.upgrade(cluster, release(make_chart(version="1.1.0", files={"crds/widget.yaml": newer})), 30)
+    there = cluster.get(WIDGETS)
+    assert there is not None
+    assert there["metadata"]["labels"] == {"made": "later"}
+
+
+def test_a_chart_may_hold_an_object_of_its_own_kind(helm: SdkBackend, cluster: Cluster, make_chart: MakeChart) -> None:
+    custom = "apiVersion: example.org/v1\nkind: Widget\nmetadata: {name: one}\n"
+    chart = make_chart(files={"crds/widget.yaml": CRD, "templates/widget.yaml": custom})
+    helm.install(cluster, release(chart), 30)
+    assert cluster.get(ObjectRef(Kind("example.org/v1", "Widget"), "shop", "one")) is not None
 
 
 def test_rendering_needs_no_cluster_and_answers_for_the_version_asked(helm: SdkBackend, make_chart: MakeChart) -> None:

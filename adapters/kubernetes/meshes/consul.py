@@ -40,6 +40,7 @@ PROXY: Final = "consul-dataplane"
 METRICS_PORT: Final = 20_200  # the chart's connectInject.metrics.defaultPrometheusScrapePort
 
 GROUP: Final = "consul.hashicorp.com"
+_GROUPS: Final = (GROUP, f"auth.{GROUP}")
 _API: Final = f"{GROUP}/v1alpha1"
 _GATEWAY_CLASS: Final = ObjectRef(Kind("gateway.networking.k8s.io/v1", "GatewayClass"), "", "consul")
 _GATEWAY_CLASS_CONFIG: Final = ObjectRef(Kind(_API, "GatewayClassConfig"), "", "consul-api-gateway")
@@ -131,14 +132,14 @@ class Consul:
         """Return what the chart, its hooks' objects and our own entries take."""
         return (
             *manage("", "configmaps", "namespaces", "secrets", "serviceaccounts", "services"),
-            *manage("", "persistentvolumeclaims", "pods"),
+            *manage("", "persistentvolumeclaims"),
             *manage("apps", "deployments", "statefulsets"),
             *manage("batch", "jobs"),
             *manage("admissionregistration.k8s.io", "mutatingwebhookconfigurations", "validatingwebhookconfigurations"),
             *manage("apiextensions.k8s.io", "customresourcedefinitions"),
             *manage("gateway.networking.k8s.io", "gatewayclasses"),
-            *manage(GROUP, "gatewayclassconfigs", "meshes", "proxydefaults", "servicedefaults", "serviceintentions"),
-            *manage(GROUP, "servicerouters"),
+            # Of our own entries; the others where an uninstallation that was cut short is taken up.
+            *(permission for group in _GROUPS for permission in manage(group, "*")),
             *manage_roles(),
         )
 
@@ -222,11 +223,11 @@ class Consul:
     def residue(self) -> Residue:
         """Return what hooks and controllers made, and what an uninstallation that was cut short leaves."""
         return Residue(
-            groups=(GROUP, f"*.{GROUP}"),
+            groups=_GROUPS,
             kinds=((_GATEWAY_CLASS.kind, _GATEWAY_CLASS.name),),
             namespaces=(NAMESPACE,),
             claims="app=consul,component=server",
-            finalizers=(GROUP, f"*.{GROUP}"),
+            finalizers=_GROUPS,
         )
 
 

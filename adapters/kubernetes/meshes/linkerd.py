@@ -50,6 +50,7 @@ ISSUER: Final = "linkerd-identity-issuer"
 _ISSUER_KEYS: Final = ("tls.crt", "tls.key", "ca.crt")  # what a Secret of type kubernetes.io/tls calls them
 _TRUST_DOMAIN: Final = "cluster.local"
 
+_GROUPS: Final = ("linkerd.io", "policy.linkerd.io", "workload.linkerd.io")
 _ROUTE: Final = Kind("policy.linkerd.io/v1beta3", "HTTPRoute")
 _SERVER: Final = Kind("policy.linkerd.io/v1beta3", "Server")
 _ADMIN_SERVER: Final = "meshgauge-proxy-admin"
@@ -155,7 +156,8 @@ class Linkerd:
             *manage("apps", "deployments"),
             *manage("admissionregistration.k8s.io", "mutatingwebhookconfigurations", "validatingwebhookconfigurations"),
             *manage("apiextensions.k8s.io", "customresourcedefinitions"),
-            *manage("policy.linkerd.io", "httproutes", "servers"),
+            # Of our own two; the others where an uninstallation that was cut short is taken up.
+            *(permission for group in _GROUPS for permission in manage(group, "*")),
             *manage_roles(),
         )
 
@@ -226,8 +228,8 @@ class Linkerd:
         ]
 
     def configured(self, order: MeshOrder) -> Sequence[Readiness]:
-        """Return the two objects; a route's acceptance stands with its parent and not where conditions are read."""
-        return [Condition(ObjectRef.of(manifest)) for manifest in self.configuration(order)]
+        """Return that the policy controller took the route."""
+        return [Condition(ObjectRef(_ROUTE, order.namespace, order.app), "Accepted")]
 
     def containers(self, order: MeshOrder) -> Sequence[Containers]:
         """Return the proxies of both sides, and all of the control plane: its pods carry proxies of their own."""
@@ -274,7 +276,7 @@ class Linkerd:
 
     def residue(self) -> Residue:
         """Return what an uninstallation that was cut short leaves; a whole one leaves the namespace alone."""
-        return Residue(groups=("linkerd.io", "*.linkerd.io"), namespaces=(NAMESPACE,))
+        return Residue(groups=_GROUPS, namespaces=(NAMESPACE,))
 
 
 _PARTS: Final = ("identity", "destination", "proxy-injector")

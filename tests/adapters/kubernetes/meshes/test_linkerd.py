@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from adapters.kubernetes.api import LABEL_MESH
+from adapters.kubernetes.api import LABEL_MESH, ObjectRef
 from adapters.kubernetes.helm.contract import ChartVersion
-from adapters.kubernetes.mesh import MeshOrder
+from adapters.kubernetes.mesh import Condition, MeshOrder
 from adapters.kubernetes.meshes.linkerd import CONTROL_PLANE, CRDS, ISSUER, MESH, NAMESPACE
 from meshgauge.errors import ConfigurationError
 from meshgauge.matrix import Role
@@ -192,6 +192,13 @@ def test_the_route_has_the_time_out_and_the_admin_port_stays_readable(order: Cal
     assert by_kind["Server"]["spec"]["accessPolicy"] == "all-unauthenticated"
 
 
+def test_it_is_settled_once_the_policy_controller_took_the_route(order: Callable[..., MeshOrder]) -> None:
+    (awaited,) = MESH.configured(order())
+    assert isinstance(awaited, Condition)
+    assert awaited.type == "Accepted"
+    assert awaited.ref in {ObjectRef.of(one) for one in MESH.configuration(order())}
+
+
 def test_features_say_what_differs_between_the_sides() -> None:
     client, server = MESH.features(OBSERVED, "client"), MESH.features(OBSERVED, "server")
     assert server["tls"].startswith("terminates mutual TLS 1.3")
@@ -286,7 +293,7 @@ def test_before_the_first_request_nothing_was_counted(order: Callable[..., MeshO
 
 def test_kinds_of_its_own_groups_go_and_nobody_elses() -> None:
     residue = MESH.residue()
-    assert set(residue.groups) == {"linkerd.io", "*.linkerd.io"}
+    assert set(residue.groups) == {"linkerd.io", "policy.linkerd.io", "workload.linkerd.io"}
     assert residue.namespaces == (NAMESPACE,)
     assert not residue.everywhere
 

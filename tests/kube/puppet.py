@@ -25,6 +25,12 @@ from puppet_webhooks import Admission
 
 Manifest = dict[str, Any]
 _IDLE_S: Final = 1.0
+_STORAGE_CLASS: Final[Manifest] = {
+    "apiVersion": "storage.k8s.io/v1",
+    "kind": "StorageClass",
+    "metadata": {"name": "puppet", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+    "provisioner": "example.com/puppet",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +95,8 @@ class Puppet:
             body = puppet_pods.node(name, labels, self.cores, "16Gi", self.kubelet)
             self._client.post("/api/v1/nodes", body)
             self._client.patch(f"/api/v1/nodes/{name}/status", {"status": body["status"]})
+        classes = "/apis/storage.k8s.io/v1/storageclasses"
+        self._has_class = not self._client.items(classes) and self._client.post(classes, _STORAGE_CLASS) is not None
         self._view = View(self._client)
         self._view.wait()
         self._control = ControlPlanes(self._client, self._view, self.admission)
@@ -107,6 +115,8 @@ class Puppet:
         for pod in self._view.of("pods"):
             self.stop(_name(pod))
         with contextlib.suppress(httpx.HTTPError, RuntimeError):  # the cluster may be gone already
+            if self._has_class:
+                self._client.delete(f"/apis/storage.k8s.io/v1/storageclasses/{_STORAGE_CLASS['metadata']['name']}")
             for name in self.nodes:
                 self._client.delete(f"/api/v1/nodes/{name}")
                 self._client.delete(f"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{name}")

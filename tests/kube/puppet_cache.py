@@ -14,6 +14,7 @@ PATHS: Final = {
     "namespaces": "/api/v1/namespaces",
     "nodes": "/api/v1/nodes",
     "pods": "/api/v1/pods",
+    "services": "/api/v1/services",
     "configmaps": "/api/v1/configmaps",
     "secrets": "/api/v1/secrets",
     "leases": "/apis/coordination.k8s.io/v1/leases",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import fnmatch
 from collections.abc import Iterator, Mapping
@@ -10,13 +9,12 @@ from typing import Any, Final
 
 from plain_client import APPLY, JSON_PATCH, PlainClient
 from puppet_cache import View, path_of
-from puppet_meshes import CONTROL_PLANES, GATEWAY_API, ControlPlane, control_plane, definition
+from puppet_meshes import CA_BUNDLE, CONTROL_PLANES, GATEWAY_API, ControlPlane, control_plane, definition
 from puppet_pods import condition
 from puppet_webhooks import Admission
 from puppet_workloads import differs
 
 Manifest = dict[str, Any]
-CA_BUNDLE: Final = base64.b64encode(b"-----BEGIN CERTIFICATE-----\npuppet\n-----END CERTIFICATE-----\n").decode()
 WEBHOOKS: Final = ("mutatingwebhookconfigurations", "validatingwebhookconfigurations")
 _GATEWAYS: Final = ("gatewayclasses", "gateways", "httproutes")
 
@@ -59,7 +57,8 @@ class ControlPlanes:
 
     def _leave_traces(self, found: ControlPlane, namespace: str) -> None:
         for collection, api_version, kind, name in found.here:
-            self._make(collection, {"apiVersion": api_version, "kind": kind}, name, namespace)
+            with contextlib.suppress(RuntimeError):  # its kind may not be served yet
+                self._make(collection, {"apiVersion": api_version, "kind": kind}, name, namespace)
         for name, labels in found.everywhere.items():
             for where in self._view.live("namespaces"):
                 body = {"apiVersion": "v1", "kind": "ConfigMap", "data": {"root-cert.pem": "puppet"}}
@@ -67,15 +66,30 @@ class ControlPlanes:
         for collection, manifest in found.cluster:
             with contextlib.suppress(RuntimeError):  # its kind may not be served yet
                 self._make(collection, manifest, manifest["metadata"]["name"], "")
-        for plural, kind, group, scope in found.definitions:
-            crd = definition(plural, kind, group, scope)
+        for made in found.definitions:
+            crd = definition(*made)
             self._make("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crd, crd["metadata"]["name"], "")
+
+        if found.services:
+            self._mirror_services(*found.services)
+
+    def _mirror_services(self, collection: str, api_version: str, kind: str, key: str) -> None:
+        enrolled = {
+            m["metadata"]["name"] for m in self._view.live("namespaces") if key in (m["metadata"].get("labels") or {})
+        }
+        for service in self._view.live("services"):
+            metadata = service["metadata"]
+            if metadata["namespace"] in enrolled:
+                reference = {"apiVersion": "v1", "kind": "Service", "name": metadata["name"], "uid": metadata["uid"]}
+                body = {"apiVersion": api_version, "kind": kind, "spec": {}}
+                owned = {"name": metadata["name"], "namespace": metadata["namespace"], "ownerReferences": [reference]}
+                self._make(collection, {**body, "metadata": owned}, metadata["name"], metadata["namespace"])
 
     def _make(
         self, collection: str, body: Manifest, name: str, namespace: str, labels: Mapping[str, str] | None = None
     ) -> None:
         metadata: Manifest = {"name": name, **({"namespace": namespace} if namespace else {})}
-        manifest = {**body, "metadata": {**metadata, "labels": dict(labels or {})}}
+        manifest = {**body, "metadata": {**body.get("metadata", {}), **metadata, "labels": dict(labels or {})}}
         root, _, plural = collection.rpartition("/")
         self._view.follow(plural, collection)
         if not self._view.has(plural, namespace, name):

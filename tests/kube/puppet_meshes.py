@@ -5,12 +5,14 @@ Source: /reference/adapters.md 0.2 (containers), 0.3 (injection keys), 0.6 (what
 
 from __future__ import annotations
 
+import base64
 import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 Manifest = dict[str, Any]
+CA_BUNDLE: Final = base64.b64encode(b"-----BEGIN CERTIFICATE-----\npuppet\n-----END CERTIFICATE-----\n").decode()
 GATEWAY_API: Final = "gateway.networking.k8s.io"
 
 
@@ -25,9 +27,10 @@ class ControlPlane:
         gateway_classes: made as soon as the Gateway API is served, and made again when deleted.
         waypoints: gateway class whose Gateways become a Deployment and a Service.
         cluster: cluster-scoped objects it makes: (collection path, manifest).
-        definitions: CustomResourceDefinitions it makes: (plural, kind, group, scope).
+        definitions: CustomResourceDefinitions it makes: (plural, kind, group, scope, version).
         finalizer: what it puts on objects of the group, and takes off when they are deleted: (group, finalizer).
             It tells them ``Synced``, too.
+        services: what it makes of each Service of a labelled namespace: (collection path, apiVersion, kind, label).
         strict: patterns of validating webhooks it turns from Ignore to Fail.
     """
 
@@ -38,14 +41,49 @@ class ControlPlane:
     gateway_classes: Mapping[str, str] = field(default_factory=dict)
     waypoints: str = ""
     cluster: tuple[tuple[str, Manifest], ...] = ()
-    definitions: tuple[tuple[str, str, str, str], ...] = ()
+    definitions: tuple[tuple[str, str, str, str, str], ...] = ()
     finalizer: tuple[str, str] | None = None
+    services: tuple[str, str, str, str] | None = None
     strict: tuple[str, ...] = ()
 
 
 _LEASES: Final = ("/apis/coordination.k8s.io/v1/leases", "coordination.k8s.io/v1", "Lease")
 _MAPS: Final = ("/api/v1/configmaps", "v1", "ConfigMap")
 _SECRETS: Final = ("/api/v1/secrets", "v1", "Secret")
+
+_ADMISSION: Final = "admissionregistration.k8s.io"
+
+
+def webhook(kind: str, name: str, namespace: str) -> Manifest:
+    """Return a webhook configuration a controller makes for itself; it sees nothing a test makes."""
+    one = {
+        "name": f"{name}.puppet.example",
+        "clientConfig": {"service": {"name": "none", "namespace": namespace}, "caBundle": CA_BUNDLE},
+        "rules": [],
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+    }
+    return {"apiVersion": f"{_ADMISSION}/v1", "kind": kind, "metadata": {"name": name}, "webhooks": [one]}
+
+
+def _webhook(sort: str, name: str, service: str, namespaces: Mapping[str, str]) -> tuple[str, Manifest]:
+    """Return a webhook a control plane registers by itself, for pods of the namespaces chosen."""
+    hook = {
+        "name": f"{service}.example.com",
+        "clientConfig": {"service": {"name": service, "namespace": "osm-system", "path": "/", "port": 9090}},
+        "namespaceSelector": {"matchLabels": dict(namespaces)},
+        "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}],
+        "admissionReviewVersions": ["v1"],
+        "sideEffects": "None",
+    }
+    manifest = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": f"{sort}WebhookConfiguration",
+        "metadata": {"name": name},
+        "webhooks": [hook],
+    }
+    return f"/apis/admissionregistration.k8s.io/v1/{sort.lower()}webhookconfigurations", manifest
+
 
 CONTROL_PLANES: Final = (
     ControlPlane(
@@ -82,15 +120,37 @@ CONTROL_PLANES: Final = (
             ("/apis/kuma.io/v1alpha1/meshes",
              {"apiVersion": "kuma.io/v1alpha1", "kind": "Mesh", "metadata": {"name": "default"}, "spec": {}}),
         ),
+        services=(
+            "/apis/kuma.io/v1alpha1/meshservices", "kuma.io/v1alpha1", "MeshService", "kuma.io/sidecar-injection",
+        ),
     ),
     ControlPlane(
         "cilium",
         "cilium-operator",
         here=((*_LEASES, "cilium-operator-resource-lock"),),
         definitions=(
-            ("ciliumnetworkpolicies", "CiliumNetworkPolicy", "cilium.io", "Namespaced"),
-            ("ciliumidentities", "CiliumIdentity", "cilium.io", "Cluster"),
-            ("ciliumnodes", "CiliumNode", "cilium.io", "Cluster"),
+            ("ciliumnetworkpolicies", "CiliumNetworkPolicy", "cilium.io", "Namespaced", "v2"),
+            ("ciliumidentities", "CiliumIdentity", "cilium.io", "Cluster", "v2"),
+            ("ciliumnodes", "CiliumNode", "cilium.io", "Cluster", "v2"),
+        ),
+    ),
+    ControlPlane(
+        "osm",
+        "osm-controller",
+        here=(
+            (*_SECRETS, "osm-ca-bundle"),
+            ("/apis/config.openservicemesh.io/v1alpha2/meshconfigs", "config.openservicemesh.io/v1alpha2", "MeshConfig",
+             "osm-mesh-config"),
+        ),
+        cluster=tuple(
+            (f"/apis/{_ADMISSION}/v1/{kind.lower()}s", webhook(kind, name, "osm-system"))
+            for kind, name in (("MutatingWebhookConfiguration", "osm-webhook-osm"),
+                               ("ValidatingWebhookConfiguration", "osm-validator-mesh-osm"))
+        ),
+        definitions=(
+            ("meshconfigs", "MeshConfig", "config.openservicemesh.io", "Namespaced", "v1alpha2"),
+            ("egresses", "Egress", "policy.openservicemesh.io", "Namespaced", "v1alpha1"),
+            ("trafficsplits", "TrafficSplit", "split.smi-spec.io", "Namespaced", "v1alpha2"),
         ),
     ),
 )  # fmt: skip
@@ -144,6 +204,17 @@ SIDECARS: Final[Mapping[str, Sidecar]] = {
         ("labels", "kuma.io/sidecar-injection", "enabled"), ("labels", "kuma.io/sidecar-injection", "enabled"),
         {"kuma.io/sidecar-injected": "true"},
     ),
+    "osm": Sidecar(
+        "envoy", "envoyproxy/envoy-distroless:puppet", False, ("osm-init",),
+        ("annotations", "openservicemesh.io/sidecar-injection", "enabled"),
+        ("annotations", "openservicemesh.io/sidecar-injection", "enabled"),
+    ),
+    "nginx-service-mesh": Sidecar(
+        "nginx-mesh-sidecar", "nsm/nginx-mesh-sidecar:puppet", False, ("nginx-mesh-init",),
+        ("labels", "injector.nsm.nginx.com/auto-inject", "enabled"),
+        ("labels", "injector.nsm.nginx.com/auto-inject", "enabled"),
+        {"injector.nsm.nginx.com/status": "injected"},
+    ),
 }  # fmt: skip
 
 
@@ -174,7 +245,7 @@ def _with_sidecar(pod: Manifest, sidecar: Sidecar) -> Manifest:
     return {**pod, "metadata": metadata, "spec": spec}
 
 
-def definition(plural: str, kind: str, group: str, scope: str) -> Manifest:
+def definition(plural: str, kind: str, group: str, scope: str, version: str) -> Manifest:
     """Return a CustomResourceDefinition without a schema worth the name."""
     schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
     names = {"plural": plural, "kind": kind, "listKind": f"{kind}List", "singular": kind.lower()}
@@ -186,6 +257,6 @@ def definition(plural: str, kind: str, group: str, scope: str) -> Manifest:
             "group": group,
             "scope": scope,
             "names": names,
-            "versions": [{"name": "v2", "served": True, "storage": True, "schema": schema}],
+            "versions": [{"name": version, "served": True, "storage": True, "schema": schema}],
         },
     }

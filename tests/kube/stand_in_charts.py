@@ -17,6 +17,7 @@ from typing import Any, Final
 import yaml
 from stand_in_objects import Crd, Manifest, crd, daemon_set, deployment, hook_job, role, stateful_set, webhooks
 
+GATEWAY_APIS: Final = ("1.5.1", "1.4.1", "1.3.0", "1.2.1", "1.6.1")
 KEEP: Final = {"helm.sh/resource-policy": "keep"}
 
 
@@ -85,9 +86,9 @@ _GATEWAY_CRDS: Final = (
 )
 
 
-def gateway_api(version: str = "v1.5.1") -> list[Manifest]:
+def gateway_api(version: str = "1.5.1") -> list[Manifest]:
     """Return the Gateway API's definitions, as a cluster has them whose owner installed them."""
-    notes = {"gateway.networking.k8s.io/bundle-version": version, "gateway.networking.k8s.io/channel": "standard"}
+    notes = {"gateway.networking.k8s.io/bundle-version": f"v{version}", "gateway.networking.k8s.io/channel": "standard"}
     # Kubernetes guards its own groups: kubernetes/enhancements 1111.
     approved = {"api-approved.kubernetes.io": "https://github.com/kubernetes-sigs/gateway-api/pull/1"}
     return [crd(one, {**notes, **approved}) for one in _GATEWAY_CRDS]
@@ -240,6 +241,23 @@ def _legacy() -> Iterator[Chart]:
             ),
             *daemon_set("spire-agent", {"app.kubernetes.io/name": "spire-agent"}, ("spire-agent",)),
             *role("nginx-mesh-controller", "nginx-mesh-controller"),
+            webhooks(
+                "Mutating",
+                "sidecar-injector-webhook-cfg.internal.builtin.nsm.nginx",
+                "nginx-mesh-controller",
+                ("",),
+                "Fail",
+                only={"none": "none"},
+                bundled=True,
+            ),
+            webhooks(
+                "Validating",
+                "validating-webhook-cfg.internal.builtin.nsm.nginx",
+                "nginx-mesh-controller",
+                ("nsm.nginx.com",),
+                "Fail",
+                bundled=True,
+            ),
         ],
         [crd(one, labels=labels) for one in (*_SMI_CRDS, *_NSM_CRDS)],
     )
@@ -253,7 +271,6 @@ def _legacy() -> Iterator[Chart]:
                 for o in deployment(f"osm-{part}", {"app": f"osm-{part}"}, (f"osm-{part}",))
             ),
             *role("osm", "osm-controller"),
-            *(crd(one) for one in (Crd("config.openservicemesh.io", "MeshConfig", ("v1alpha2",)),)),
             hook_job("osm-cleanup", "post-delete"),
         ],
     )
@@ -277,6 +294,9 @@ def write(folder: Path) -> Path:
             }
             entries.setdefault(chart.name, []).append(entry)
     (folder / "index.yaml").write_text(yaml.safe_dump({"apiVersion": "v1", "entries": entries}))
+    for version in GATEWAY_APIS:
+        bundle = yaml.safe_dump_all(gateway_api(version))
+        (folder / f"gateway-api-v{version}.yaml").write_text(bundle)
     return folder
 
 

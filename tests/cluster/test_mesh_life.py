@@ -1,0 +1,113 @@
+"""The life of every mesh in a cluster: what was there before is there after, and nothing else."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from cluster_oracle import everything
+from ground import Ground
+
+from adapters import registry
+from adapters.kubernetes.api import Cluster
+from adapters.kubernetes.charts import ChartStore
+from adapters.kubernetes.connection import connect
+from adapters.kubernetes.helm.backend import backend
+from adapters.kubernetes.ledger import Owner
+from adapters.kubernetes.lifecycle import LifeOrder, MeshLife
+from adapters.kubernetes.mesh import KubernetesMesh
+from meshgauge.infrastructures import Cluster as ClusterPlan
+from meshgauge.infrastructures import Infrastructure
+from meshgauge.plan import BUILT_IN_PROFILES, Profile
+
+# Cilium is the network of a cluster and has to be there: nothing is installed.
+INSTALLED = sorted(registry.kubernetes_meshes().keys() - {"cilium"})
+MAINTAINED = [name for name in INSTALLED if registry.kubernetes_mesh(name).upkeep == "maintained"]
+
+
+@pytest.fixture
+def cluster(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """Return the product's own connection to the ground."""
+    monkeypatch.setenv("KUBECONFIG", str(ground.kubeconfig))
+    if not ground.is_real:  # what does not come up at once never will: say so soon
+        monkeypatch.setattr("adapters.kubernetes.lifecycle._READY_S", 20.0)
+    found = connect(ground.context)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def life_of(ground: Ground, cluster: Cluster, tmp_path: Path) -> Callable[[str, int], MeshLife]:
+    """Return what makes the life of a mesh in its newest version, or one before that."""
+    site = f"test-{secrets.token_hex(4)}"
+    helm = backend()
+
+    def make(name: str, back: int = 0) -> MeshLife:
+        mesh = registry.kubernetes_mesh(name)
+        version = releases(mesh, ChartStore(helm, tmp_path, ground.charts))[back]
+        order = LifeOrder(
+            owner=Owner(site, 1, "life"),
+            mesh=mesh,
+            version=version,
+            profile=profile_of(mesh),
+            placement=mesh.placements[0],
+            infrastructure=Infrastructure(
+                name="there", provider="kubernetes", cluster=ClusterPlan(context=ground.context, charts=ground.charts)
+            ),
+            namespace=ground.namespace,
+        )
+        return MeshLife(cluster, helm, order, tmp_path, print)
+
+    return make
+
+
+def releases(mesh: KubernetesMesh, charts: ChartStore) -> list[str]:
+    """Return the versions there are, newest first, without those that are not out yet."""
+    return [
+        version for version in charts.versions(mesh) if not any(word in version for word in ("rc", "alpha", "beta"))
+    ]
+
+
+def profile_of(mesh: KubernetesMesh) -> Profile:
+    """Return the profile that asks most, of those the mesh can do."""
+    wanted = ("mtls-observed", "mtls", "observed", "plain")
+    return next(
+        BUILT_IN_PROFILES[name] for name in wanted if not mesh.unsupported(BUILT_IN_PROFILES[name], mesh.placements[0])
+    )
+
+
+def bring_application(ground: Ground, life: MeshLife) -> None:
+    """Put a Service and a pod behind it into the enrolled namespace, as an environment does."""
+    labels, enrolment = {"app": "app"}, life.enrolment
+    ports = [{"name": "http", "port": 8080, "appProtocol": enrolment.app_service_protocol}]
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "app"}}
+    root = f"namespaces/{ground.namespace}"
+    assert ground.client.post(f"/api/v1/{root}/services", {**service, "spec": {"selector": labels, "ports": ports}})
+    container = {"name": "app", "image": "example.invalid/app:1"}
+    metadata = {"labels": {**enrolment.app_labels, **labels}, "annotations": dict(enrolment.app_annotations)}
+    template = {"metadata": metadata, "spec": {"containers": [container]}}
+    deployment = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "app"}}
+    spec = {"selector": {"matchLabels": labels}, "template": template}
+    assert ground.client.post(f"/apis/apps/v1/{root}/deployments", {**deployment, "spec": spec})
+
+
+Make = Callable[..., MeshLife]
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+def test_a_mesh_is_installed_configured_verified_and_leaves_nothing(ground: Ground, life_of: Make, name: str) -> None:
+    before = everything(ground.client)
+    life = life_of(name)
+    try:
+        life.preflight()
+        life.install()
+        life.configure()
+        bring_application(ground, life)
+        life.settle()
+        assert len(everything(ground.client)) > len(before) + 5, "something was installed"
+        assert [check for check in life.verify() if not check.passed] == []
+    finally:
+        life.uninstall()
+    assert everything(ground.client) == before

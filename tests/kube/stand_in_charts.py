@@ -236,7 +236,7 @@ def _legacy() -> Iterator[Chart]:
             *deployment(
                 "nats-server", {"app.kubernetes.io/name": "nats-server"}, ("nginx-mesh-cert-reloader", "nats-server")
             ),
-            *stateful_set(
+            *deployment(
                 "spire-server", {"app.kubernetes.io/name": "spire-server"}, ("spire-server", "k8s-workload-registrar")
             ),
             *daemon_set("spire-agent", {"app.kubernetes.io/name": "spire-agent"}, ("spire-agent",)),

@@ -42,12 +42,14 @@ class LoadRun:
         self._log = (directory / "master.log").open("wb")
         self._process = start_master(draft, master, directory, stderr=self._log, worker_wait_s=worker_wait_s)
         self._lines: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-        threading.Thread(target=self._read, name="load-events", daemon=True).start()
+        self._reader = threading.Thread(target=self._read, name="load-events", daemon=True)
+        self._reader.start()
 
     def _read(self) -> None:
         assert self._process.stdout is not None  # noqa: S101 - it was started with a pipe
-        for line in self._process.stdout:
-            self._lines.put(json.loads(line))
+        with self._process.stdout as events:
+            for line in events:
+                self._lines.put(json.loads(line))
         self._lines.put(None)
 
     def wait_ready(self) -> Mapping[str, Any]:
@@ -93,6 +95,7 @@ class LoadRun:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._reader.join(_STOP_TIMEOUT_S)
         self._log.close()
 
     def _until(self, name: str, timeout_s: float) -> dict[str, Any]:

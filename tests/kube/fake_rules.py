@@ -130,7 +130,8 @@ def newborn(resource: Resource, manifest: Manifest, number: int) -> None:
         manifest.setdefault("spec", {})["finalizers"] = ["kubernetes"]
     elif kind == "Service" and manifest["spec"].get("type", "ClusterIP") != "ExternalName":
         manifest["spec"].setdefault("type", "ClusterIP")
-        manifest["spec"].setdefault("clusterIP", f"10.96.{number // 250 % 250}.{number % 250 + 1}")
+        # On loopback, so that a test may serve what the Service stands for.
+        manifest["spec"].setdefault("clusterIP", f"127.96.{number // 250 % 250}.{number % 250 + 1}")
     elif kind == "Job":
         _select_own_pods(manifest)
     elif kind == "CustomResourceDefinition":

@@ -93,7 +93,7 @@ class OperationWatch(RunnerWatch):
 
     def _ended_early(self) -> tuple[OperationOutcome, str]:
         if self._cancelled:
-            return "cancelled", "cancelled; what was half done is removed from the site"
+            return "cancelled", "what was half done is removed from the site"
         if self._interrupted:
             return "interrupted", self._was_asked_to_stop()
         return "failed", self._failure or self._why_it_vanished()

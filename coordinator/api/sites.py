@@ -55,7 +55,7 @@ def sites() -> Response:
         return answer(tuple[SiteView, ...], site_views(connection))
 
 
-@blueprint.post("/sites/<name>/release")
+@blueprint.post("/sites/<path:name>/release")
 @declared(Facts("admin", "Let a quarantined site be cleaned and used again", SiteView))
 def release(name: str) -> Response:
     with transaction(installation().engine) as connection:

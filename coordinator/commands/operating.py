@@ -20,6 +20,7 @@ from meshgauge.errors import ServiceUnavailableError
 
 _POLL_S = 0.5
 _PATIENCE_S = 120.0  # a coordinator away for longer will not come back by itself
+_SWEEP_PATIENCE_S = 600.0  # namespaces of a mesh may take minutes to go
 _CANCEL_PATIENCE_S = 90.0  # a lease (60 s) may have to run out when the worker is dead
 
 Context = Annotated[
@@ -40,42 +41,73 @@ def cluster_of(context: str | None, charts: str | None = None) -> dict[str, Any]
 
 
 def carry_out(client: Client, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Ask for an operation and follow it to its end; return it. Ctrl-C cancels it and waits for that."""
+    """Ask for an operation and follow it to its end; return it. Ctrl-C cancels it and waits for that.
+
+    One that did not succeed is over only when its site was swept: who started the workers ends them then.
+    """
     made = client.operate(request)
     say(f"{made['subject']} on site {made['site']}: operation {made['id']}")
+    log = _Log(client, made["id"])
     try:
-        return follow(client, made["id"])
+        last = log.follow()
     except KeyboardInterrupt:
         say("cancelling: what is half done is removed (Ctrl-C again leaves at once)")
         client.post(f"/api/v1/operations/{made['id']}/cancel")
-        return follow(client, made["id"], _CANCEL_PATIENCE_S)
+        last = log.follow(_CANCEL_PATIENCE_S)
+    if last["state"] != "done" and last["started_at"] is not None:
+        _until_swept(client, last)
+    return last
 
 
-def follow(client: Client, operation_id: str, patience_s: float | None = None) -> Mapping[str, Any]:
-    """Show an operation's log as it comes until it is over; return it as it was last seen.
-
-    Args:
-        patience_s: give up following after so long; None: never.
-
-    Raises:
-        ServiceUnavailableError: the coordinator has been away for too long.
-    """
-    began_s, after = time.monotonic(), 0
+def _until_swept(client: Client, operation: Mapping[str, Any]) -> None:
+    """Wait until nothing of the operation is left on its site, or somebody has to look at it."""
+    deadline_s = time.monotonic() + _SWEEP_PATIENCE_S
     with _progress() as show:
-        while True:
-            seen = _patiently(client, f"/api/v1/operations/{operation_id}", after, show)
-            for line in seen["lines"]:
-                after = line["id"]
-                err().print(Text(_said(line), style=_LINE_STYLES.get(line["kind"], "")), soft_wrap=True)
-            operation: Mapping[str, Any] = seen["operation"]
-            if operation["state"] in FINISHED and not seen["more"]:
-                return operation
-            if patience_s is not None and time.monotonic() - began_s > patience_s:
-                say(f"it is not over after {patience_s:.0f} s; it goes on by itself: meshgauge mesh status")
-                return operation
-            show(_now(operation, time.monotonic() - began_s))
-            if not seen["more"]:
-                time.sleep(_POLL_S)
+        show(f"removing what is left on {operation['site']}")
+        while time.monotonic() < deadline_s:
+            site = next(one for one in client.get("/api/v1/sites") if one["name"] == operation["site"])
+            if site["state"] == "quarantined":
+                say(f"site {site['name']} is quarantined: {site['reason']}")
+            if site["state"] not in ("dirty", "cleaning"):
+                return
+            time.sleep(_POLL_S)
+    say(f"what is left on {operation['site']} is not removed yet; it goes on by itself: meshgauge site list")
+
+
+class _Log:
+    """One operation's log, shown as it comes; remembers how far it was shown."""
+
+    def __init__(self, client: Client, operation_id: str) -> None:
+        self._client, self._path, self._after = client, f"/api/v1/operations/{operation_id}", 0
+
+    def follow(self, patience_s: float | None = None) -> Mapping[str, Any]:
+        """Show what comes until the operation is over; return it as it was last seen.
+
+        Args:
+            patience_s: give up following after so long; None: never.
+
+        Raises:
+            ServiceUnavailableError: the coordinator has been away for too long.
+        """
+        began_s = time.monotonic()
+        with _progress() as show:
+            while True:
+                seen = _patiently(self._client, self._path, self._after, show)
+                self._show(seen["lines"])
+                operation: Mapping[str, Any] = seen["operation"]
+                if operation["state"] in FINISHED and not seen["more"]:
+                    return operation
+                if patience_s is not None and time.monotonic() - began_s > patience_s:
+                    say(f"it is not over after {patience_s:.0f} s; it goes on by itself: meshgauge mesh status")
+                    return operation
+                show(_now(operation, time.monotonic() - began_s))
+                if not seen["more"]:
+                    time.sleep(_POLL_S)
+
+    def _show(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        for line in lines:
+            self._after = line["id"]
+            err().print(Text(_said(line), style=_LINE_STYLES.get(line["kind"], "")), soft_wrap=True)
 
 
 def _patiently(client: Client, path: str, after: int, show: Show) -> Mapping[str, Any]:

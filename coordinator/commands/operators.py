@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
+from urllib.parse import quote
 
 import sqlalchemy as sa
 import typer
@@ -28,7 +29,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME")]
 def release(name: Name) -> None:
     """Let a quarantined site be cleaned and used again."""
     with open_client() as client:
-        made = client.post(f"/api/v1/sites/{name}/release")
+        made = client.post(f"/api/v1/sites/{quote(name, safe='')}/release")
     say(f"site {name} is {made['state']}: it is cleaned before anything else runs there")
 
 

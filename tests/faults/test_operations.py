@@ -51,6 +51,6 @@ def test_a_cancelled_operation_is_over_in_five_seconds_and_leaves_nothing(watche
     eventually(lambda: state_of(watched, address)["state"] in ENDED, ORPHAN_LIMIT_S, "it is over")
     cancelled = state_of(watched, address)
     assert (cancelled["state"], cancelled["reason"]) == (
-        "cancelled", "cancelled; what was half done is removed from the site",
+        "cancelled", "what was half done is removed from the site",
     )  # fmt: skip
     watched.assert_clean(ORPHAN_LIMIT_S)

@@ -121,9 +121,9 @@ class Wire:
 
     def _refusal(self, status: int, body: Any, did: str) -> MeshgaugeError:
         if status == 0:  # how the client library tells failures of TLS
-            server = self._client.configuration.host
+            server, reason = self._client.configuration.host, message_of(body).splitlines()[-1]
             return ConfigurationError(
-                f"no TLS connection to the API server of {self._name} ({server}): {message_of(body).rpartition(chr(10))[2]}; "
+                f"no TLS connection to the API server of {self._name} ({server}): {reason}; "
                 "look at certificate-authority, client-certificate and client-key in the kubeconfig"
             )
         return refusal(status, body, did, self._name)

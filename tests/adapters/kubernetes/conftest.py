@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from fake_api import FakeCluster
 
-from adapters.kubernetes.api import Cluster
+from adapters.kubernetes.api import Cluster, Kind, Manifest, ObjectRef
 from adapters.kubernetes.connection import connect
+from adapters.kubernetes.helm.contract import ChartRelease, ChartSource, ChartVersion, Deployed
+from meshgauge.errors import EnvironmentUpError
 
 
 @pytest.fixture
@@ -38,3 +41,73 @@ def connected(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Cluster
 def cluster(fake: FakeCluster, connected: Callable[..., Cluster]) -> Cluster:
     """The fake cluster, as a user who may everything."""
     return connected(fake.kubeconfig)
+
+
+@dataclass
+class HelmOfTests:
+    """Helm as far as removal looks at it: objects with its annotations, a Secret that keeps the release.
+
+    Attributes:
+        failing: releases whose next so many uninstallations fail.
+        uninstalled: names, in order.
+    """
+
+    made: dict[tuple[str, str], list[Manifest]] = field(default_factory=dict)
+    failing: dict[str, int] = field(default_factory=dict)
+    uninstalled: list[str] = field(default_factory=list)
+    name: str = "tests"
+
+    def put(self, cluster: Cluster, name: str, namespace: str, *manifests: Manifest) -> None:
+        """Install objects; those of kind CustomResourceDefinition stay when the release goes."""
+        notes = {"meta.helm.sh/release-name": name, "meta.helm.sh/release-namespace": namespace}
+        for manifest in manifests:
+            cluster.apply(manifest | {"metadata": manifest["metadata"] | {"annotations": notes}})
+        labels = {"owner": "helm", "name": name, "status": "deployed", "version": "1"}
+        metadata = {"name": f"sh.helm.release.v1.{name}.v1", "namespace": namespace, "labels": labels}
+        cluster.apply({"apiVersion": "v1", "kind": "Secret", "type": "helm.sh/release.v1", "metadata": metadata})
+        self.made[name, namespace] = list(manifests)
+
+    def uninstall(self, cluster: Cluster, name: str, namespace: str, timeout_s: float) -> bool:
+        """Delete what it made, and its Secret."""
+        secret = ObjectRef(Kind("v1", "Secret"), namespace, f"sh.helm.release.v1.{name}.v1")
+        if cluster.get(secret) is None:
+            return False
+        if self.failing.get(name, 0) > 0:
+            self.failing[name] -= 1
+            raise EnvironmentUpError("the hook timed out")
+        for manifest in self.made.get((name, namespace), []):
+            if manifest["kind"] != "CustomResourceDefinition":
+                cluster.delete(ObjectRef.of(manifest))
+        cluster.delete(secret)
+        self.uninstalled.append(name)
+        return True
+
+    def version(self) -> str:
+        """Not asked."""
+        raise AssertionError
+
+    def versions(self, source: ChartSource) -> Sequence[ChartVersion]:
+        """Not asked."""
+        raise AssertionError
+
+    def render(self, release: ChartRelease, kube_version: str) -> Sequence[Manifest]:
+        """Not asked."""
+        raise AssertionError
+
+    def install(self, cluster: Cluster, release: ChartRelease, timeout_s: float) -> Sequence[Manifest]:
+        """Not asked: tests say what a release makes."""
+        raise AssertionError
+
+    def upgrade(self, cluster: Cluster, release: ChartRelease, timeout_s: float) -> Sequence[Manifest]:
+        """Not asked."""
+        raise AssertionError
+
+    def releases(self, cluster: Cluster) -> Sequence[Deployed]:
+        """Not asked."""
+        raise AssertionError
+
+
+@pytest.fixture
+def release_keeper() -> HelmOfTests:
+    """A Helm whose charts are what the test says."""
+    return HelmOfTests()

@@ -160,7 +160,7 @@ def test_a_watch_ends_in_time_when_nothing_happens(cluster: Cluster) -> None:
 def test_a_watch_that_is_ended_early_is_taken_up_again(fake: FakeCluster, cluster: Cluster, code: int) -> None:
     cluster.apply(_map("a"))
     fake.fail(1, code, "GET", "*/configmaps")  # the list is asked again as well: what counts is the last state
-    seen = {}
+    seen: dict[str, str] = {}
     changer = threading.Timer(0.3, lambda: cluster.patch(ObjectRef(_MAP, "default", "a"), {"data": {"x": "1"}}))
     changer.start()
     for event in cluster.watch(_MAP, "default", 20.0, fields="metadata.name=a"):

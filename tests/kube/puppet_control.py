@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from plain_client import APPLY, JSON_PATCH, PlainClient
-from puppet_cache import View, path_of
+from puppet_cache import PATHS, View, path_of
 from puppet_meshes import CA_BUNDLE, CONTROL_PLANES, GATEWAY_API, ControlPlane, control_plane, definition
 from puppet_pods import condition
 from puppet_webhooks import Admission
@@ -17,6 +17,8 @@ from puppet_workloads import differs
 Manifest = dict[str, Any]
 WEBHOOKS: Final = ("mutatingwebhookconfigurations", "validatingwebhookconfigurations")
 _GATEWAYS: Final = ("gatewayclasses", "gateways", "httproutes")
+_ROUTES: Final = ((GATEWAY_API, "httproutes"), ("policy.linkerd.io", "httproutes"))
+_CLASSES: Final = f"gatewayclasses.{GATEWAY_API}"
 
 
 class ControlPlanes:
@@ -51,9 +53,9 @@ class ControlPlanes:
         for crd in self._view.live("customresourcedefinitions"):
             spec = crd["spec"]
             group, plural = spec["group"], spec["names"]["plural"]
-            if group in groups or (group == GATEWAY_API and plural in _GATEWAYS):
+            if group in groups or (group == GATEWAY_API and plural in _GATEWAYS) or (group, plural) in _ROUTES:
                 version = next(v["name"] for v in spec["versions"] if v.get("storage"))
-                self._view.follow(plural, f"/apis/{group}/{version}/{plural}")
+                self._view.follow(f"{plural}.{group}", f"/apis/{group}/{version}/{plural}")
 
     def _leave_traces(self, found: ControlPlane, namespace: str) -> None:
         for collection, api_version, kind, name in found.here:
@@ -91,8 +93,9 @@ class ControlPlanes:
         metadata: Manifest = {"name": name, **({"namespace": namespace} if namespace else {})}
         manifest = {**body, "metadata": {**body.get("metadata", {}), **metadata, "labels": dict(labels or {})}}
         root, _, plural = collection.rpartition("/")
-        self._view.follow(plural, collection)
-        if not self._view.has(plural, namespace, name):
+        key = plural if PATHS.get(plural) == collection else collection
+        self._view.follow(key, collection)
+        if not self._view.has(key, namespace, name):
             self._client.post(f"{root}/namespaces/{namespace}/{plural}" if namespace else collection, manifest)
 
     def _mind_webhooks(self, found: ControlPlane, namespace: str) -> None:
@@ -118,7 +121,7 @@ class ControlPlanes:
     def _finalize(self, group: str, finalizer: str) -> None:
         """Hold every object of the group by a finalizer, and let go what is being deleted."""
         for crd in self._view.of("customresourcedefinitions"):
-            plural = crd["spec"]["names"]["plural"]
+            plural = f"{crd['spec']['names']['plural']}.{group}"
             if crd["spec"]["group"] != group:
                 continue
             for manifest in self._view.of(plural):
@@ -132,9 +135,12 @@ class ControlPlanes:
                     self._answer(plural, manifest, {"conditions": [condition("Synced", True)]})
 
     def _answer_gateways(self, running: list[tuple[ControlPlane, str]]) -> None:
-        if "gatewayclasses" not in {m["spec"]["names"]["plural"] for m in self._view.live("customresourcedefinitions")}:
+        for group, plural in _ROUTES:
+            for manifest in self._view.live(f"{plural}.{group}") if running else ():
+                self._answer(f"{plural}.{group}", manifest, {"parents": _parents(manifest)})
+        if _CLASSES not in {m["metadata"]["name"] for m in self._view.live("customresourcedefinitions")}:
             return
-        present = {m["metadata"]["name"] for m in self._view.of("gatewayclasses")}
+        present = {m["metadata"]["name"] for m in self._view.of(_CLASSES)}
         for found, _ in running:
             for name, controller in found.gateway_classes.items():
                 if name not in present:
@@ -142,12 +148,12 @@ class ControlPlanes:
                     body = {"apiVersion": f"{GATEWAY_API}/v1", "kind": "GatewayClass", "spec": spec}
                     self._client.post(f"/apis/{GATEWAY_API}/v1/gatewayclasses", {**body, "metadata": {"name": name}})
         for plural, conditions in (("gatewayclasses", ("Accepted",)), ("gateways", ("Accepted", "Programmed"))):
-            for manifest in self._view.live(plural) if running else ():
-                self._answer(plural, manifest, {"conditions": [condition(kind, True) for kind in conditions]})
-        for manifest in self._view.live("httproutes") if running else ():
-            self._answer("httproutes", manifest, {"parents": _parents(manifest)})
+            for manifest in self._view.live(f"{plural}.{GATEWAY_API}") if running else ():
+                self._answer(
+                    f"{plural}.{GATEWAY_API}", manifest, {"conditions": [condition(kind, True) for kind in conditions]}
+                )
         waypoints = {found.waypoints for found, _ in running if found.waypoints}
-        for gateway in self._view.live("gateways"):
+        for gateway in self._view.live(f"gateways.{GATEWAY_API}"):
             if gateway["spec"]["gatewayClassName"] in waypoints:
                 for path, manifest in waypoint(gateway):
                     self._client.post(path, manifest)

@@ -50,7 +50,7 @@ _ISTIO_CRDS: Final = (
 _LINKERD_CRDS: Final = (
     Crd("linkerd.io", "ServiceProfile", ("v1alpha2",)),
     Crd("policy.linkerd.io", "Server", ("v1beta3", "v1beta2")),
-    Crd("policy.linkerd.io", "HTTPRoute", ("v1beta3", "v1alpha1")),
+    Crd("policy.linkerd.io", "HTTPRoute", ("v1beta3", "v1alpha1"), status=True),
     *(Crd("policy.linkerd.io", kind, ("v1alpha1",))
       for kind in ("AuthorizationPolicy", "MeshTLSAuthentication", "NetworkAuthentication", "EgressNetwork")),
     Crd("workload.linkerd.io", "ExternalWorkload", ("v1beta1",)),

@@ -241,5 +241,6 @@ def _why_there(ref: ObjectRef, found: Manifest) -> str:
     told = [str(each.get("message")) for each in conditions if each.get("status") == "True" and each.get("message")]
     if not found["metadata"].get("deletionTimestamp"):
         return f"{ref} (nobody deleted it, or somebody made it anew)"
-    reasons = told or [f"finalizers {', '.join(finalizers)}"] if finalizers else told
-    return f"{ref}" + (f" ({'; '.join(reasons)})" if reasons else "")
+    if finalizers and not told:
+        told = [f"finalizers {', '.join(finalizers)}"]
+    return f"{ref}" + (f" ({'; '.join(told)})" if told else "")

@@ -20,7 +20,7 @@ from coordinator.api import (
     sites,
     trends,
 )
-from coordinator.web import browsing, guards, pages, problems
+from coordinator.web import browsing, guards, operation_pages, pages, problems
 from coordinator.web.callers import let_in
 from coordinator.web.facts import refuse_undeclared
 from coordinator.web.installation import Installation, attach
@@ -42,6 +42,7 @@ _BLUEPRINTS = (
     exchange.blueprint,
     pages.blueprint,
     browsing.blueprint,
+    operation_pages.blueprint,
 )
 
 

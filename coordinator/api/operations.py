@@ -187,13 +187,22 @@ def show(operation: str) -> Response:
 @blueprint.post("/<operation>/cancel")
 @declared(Facts("run", "Stop an operation; what is half done is removed", OperationView))
 def cancel(operation: str) -> Response:
+    return answer(OperationView, cancelled(operation))
+
+
+def cancelled(operation: str) -> OperationView:
+    """Ask an operation to stop; return it.
+
+    Raises:
+        UnknownNameError: no such operation.
+        Forbidden: its cluster is not open to this caller.
+    """
     installed = installation()
     with transaction(installed.engine) as connection:
         row = operations.get(connection, operation_id_of(connection, operation))
         refuse_foreign_clusters(installed.settings, [_infrastructure(row)])
         row = operations.request_cancel(connection, row.id, caller().name)
-        view = operation_view(connection, row)
-    return answer(OperationView, view)
+        return operation_view(connection, row)
 
 
 def _infrastructure(row: OperationRow) -> Infrastructure:

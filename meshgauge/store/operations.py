@@ -172,6 +172,17 @@ def lines(connection: sa.Connection, operation_id: uuid.UUID, after: int = 0, li
     return tuple(Line(**row._mapping) for row in rows)
 
 
+def last_lines(connection: sa.Connection, operation_id: uuid.UUID, limit: int) -> tuple[Line, ...]:
+    """Return the last ``limit`` log lines, oldest first."""
+    rows = connection.execute(
+        sa.select(operation_line.c.id, operation_line.c.at, operation_line.c.kind, operation_line.c.text)
+        .where(operation_line.c.operation_id == operation_id)
+        .order_by(operation_line.c.id.desc())
+        .limit(limit)
+    ).all()
+    return tuple(Line(**row._mapping) for row in reversed(rows))
+
+
 def waits_for(connection: sa.Connection, row: OperationRow) -> str | None:
     """Return what a queued operation waits for, in words; None when it does not wait."""
     if row.state != "queued":

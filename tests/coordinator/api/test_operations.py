@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import sqlalchemy as sa
@@ -177,3 +179,36 @@ def test_a_plan_for_a_cluster_that_is_not_open_is_refused(client: FlaskClient, e
         )
         assert refused.status_code == 403
         assert "'default' is not open" in refused.json["detail"]  # type: ignore[index]
+
+
+def test_a_site_of_any_name_is_released(client: FlaskClient, engine: sa.Engine) -> None:
+    name = "kubernetes:arn:aws:eks:eu-1:7:cluster/bench"
+    with transaction(engine) as connection:
+        connection.execute(sa.insert(schema.site).values(name=name, provider="kubernetes", state="quarantined"))
+    released = client.post(f"/api/v1/sites/{quote(name, safe='')}/release")
+    assert released.status_code == 200, released.text
+    assert (released.json["name"], released.json["state"]) == (name, "dirty")  # type: ignore[index]
+
+
+def test_pages_show_operations_and_their_log_and_cancel_them(
+    client: FlaskClient, claim: Callable[[], OperationClaim], engine: sa.Engine
+) -> None:
+    assert "meshgauge mesh install istio" in client.get("/operations").text
+    view = client.post(URL, json=CHECK).json
+    assert view is not None
+    page = client.get(f"/operations/{view['id']}").text
+    assert "Waits for site local, which is being cleaned." in page
+    held = claim()
+    with transaction(engine) as connection:
+        operations.say(connection, held, [("phase", "plain"), ("line", "<b>up</b>")])
+    page = client.get(f"/operations/{view['id']}").text
+    assert "&lt;b&gt;up&lt;/b&gt;" in page
+    assert view["subject"] in client.get("/operations").text
+    token = re.search(r'name="csrf" value="([^"]+)"', page)
+    assert token is not None
+    address = f"/operations/{view['id']}/cancel"
+    assert client.post(address, data={"csrf": "wrong"}).status_code == 403
+    assert client.post(address, data={"csrf": token[1]}).status_code == 303
+    page = client.get(f"/operations/{view['id']}").text
+    assert "Cancelling: what is half done is removed." in page
+    assert "<button" not in page

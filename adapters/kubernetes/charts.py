@@ -16,8 +16,7 @@ from adapters.kubernetes.files import write_whole
 from adapters.kubernetes.helm import archive
 from adapters.kubernetes.helm.contract import ChartRelease, ChartSource, ChartVersion, HelmBackend
 from adapters.kubernetes.helm.index import precedence
-from adapters.kubernetes.helm.remote import at_hand
-from adapters.kubernetes.helm.web import without_userinfo
+from adapters.kubernetes.helm.remote import at_hand, shown
 from adapters.kubernetes.mesh import KubernetesMesh
 from meshgauge.errors import ServiceUnavailableError, UnknownNameError
 
@@ -79,10 +78,10 @@ class ChartStore:
 
     def origin(self, release: ChartRelease) -> str:
         """Return where the chart comes from, without credentials."""
-        return _shown(self._source(release.source))
+        return shown(self._source(release.source))
 
     def _place(self, mesh: KubernetesMesh) -> str:
-        return _shown(self._source(next(iter(mesh.charts.values()))))
+        return shown(self._source(next(iter(mesh.charts.values()))))
 
     def _source(self, source: ChartSource) -> ChartSource:
         return ChartSource(source.chart.rpartition("/")[2], self._mirror) if self._mirror else source
@@ -91,7 +90,7 @@ class ChartStore:
         source = self._source(source)
         if not _is_remote(source):
             return self._helm.versions(source)
-        kept = self._folder / "indexes" / f"{_key(_shown(source))}.json"
+        kept = self._folder / "indexes" / f"{_key(shown(source))}.json"
         copy = json.loads(kept.read_text()) if kept.exists() else None
         if copy and 0 <= time.time() - copy["read_at"] < _INDEX_FRESH_S:
             return _read(copy)
@@ -101,7 +100,7 @@ class ChartStore:
             if copy:
                 return _read(copy)
             raise
-        listed = {"read_at": time.time(), "source": _shown(source), "versions": [asdict(one) for one in found]}
+        listed = {"read_at": time.time(), "source": shown(source), "versions": [asdict(one) for one in found]}
         write_whole(kept, json.dumps(listed).encode())
         return found
 
@@ -110,14 +109,14 @@ class ChartStore:
         if not _is_remote(source):
             return self._keep(source, release.version)
         # Which archive a version is, is settled once: a version published twice would split a run.
-        pointer = self._folder / "archives" / f"{_key(_shown(source), release.version)}.json"
+        pointer = self._folder / "archives" / f"{_key(shown(source), release.version)}.json"
         if pointer.exists():
             kept = self._folder / str(json.loads(pointer.read_text())["file"])
             if kept.exists():
                 return kept
         kept = self._keep(source, release.version)
         write_whole(
-            pointer, json.dumps({"source": _shown(source), "file": str(kept.relative_to(self._folder))}).encode()
+            pointer, json.dumps({"source": shown(source), "file": str(kept.relative_to(self._folder))}).encode()
         )
         return kept
 
@@ -136,10 +135,6 @@ class ChartStore:
 
 def _is_remote(source: ChartSource) -> bool:
     return urlsplit(source.repository or source.chart).scheme in {"http", "https", "oci"}
-
-
-def _shown(source: ChartSource) -> str:
-    return without_userinfo(str(source))
 
 
 def _key(*parts: str) -> str:

@@ -6,6 +6,7 @@ import gzip
 import io
 import re
 import tarfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -44,13 +45,8 @@ def _chart_yaml(chart: Path) -> str:
     if chart.is_dir():
         path = chart / "Chart.yaml"
         return path.read_text(encoding="utf-8") if path.is_file() else ""
-    try:
-        for name, content in _members(chart.read_bytes()):
-            if _CHART_YAML.match(name):
-                return content.decode()
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise ConfigurationError(f"{chart} is no Helm chart: {error}") from error
-    return ""
+    members = _members(chart.read_bytes(), str(chart))
+    return next((content.decode() for name, content in members if _CHART_YAML.match(name)), "")
 
 
 def packed(folder: Path) -> bytes:
@@ -90,12 +86,15 @@ def _stripped(archive: bytes) -> bytes:
     )
 
 
-def _members(archive: bytes) -> Iterator[tuple[str, bytes]]:
-    with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
-        for member in tar:
-            content = tar.extractfile(member) if member.isfile() else None
-            if content is not None:
-                yield member.name.removeprefix("./"), content.read()
+def _members(archive: bytes, origin: str = "a chart's archive") -> Iterator[tuple[str, bytes]]:
+    try:
+        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
+            for member in tar:
+                content = tar.extractfile(member) if member.isfile() else None
+                if content is not None:
+                    yield member.name.removeprefix("./"), content.read()
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        raise ConfigurationError(f"{origin} is no Helm chart, or broken: {error}") from error
 
 
 def _pack(members: Iterator[tuple[str, bytes]]) -> bytes:

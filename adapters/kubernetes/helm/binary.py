@@ -17,7 +17,7 @@ from adapters.kubernetes.helm.failures import failure, tail
 from adapters.kubernetes.helm.manifests import manifests
 from adapters.kubernetes.helm.process import GRACE_S, HELMS_SHARE, READ_TIMEOUT_S, environment, tethered
 from adapters.kubernetes.helm.records import uninstalled
-from adapters.kubernetes.helm.remote import on_this_host, versions
+from adapters.kubernetes.helm.remote import on_this_host, shown, versions
 from adapters.kubernetes.helm.tether import NOT_STARTED
 from meshgauge.errors import ConfigurationError, EnvironmentUpError
 
@@ -117,7 +117,7 @@ class BinaryBackend:
         limit_s: float,
     ) -> str:
         """Run a verb on a chart that lies on this host; values go in over stdin."""
-        what = f"helm {verb} {release.name} (chart {release.source}, namespace {release.namespace})"
+        what = f"helm {verb} {release.name} (chart {shown(release.source)}, namespace {release.namespace})"
         argv = (verb, release.name, str(chart), "--namespace", release.namespace, "--values", "-", *flags)
         return self._run(argv, what, cluster, release.values, limit_s)
 

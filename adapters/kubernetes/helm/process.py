@@ -10,8 +10,10 @@ from typing import Final
 from adapters.kubernetes.helm import tether
 
 # Which cluster, namespace and store Helm uses is our order, never the worker's surroundings. What remains of HELM_*
-# are folders, where a registry's credentials may be. Source: helm.sh/docs/helm/helm (environment variables).
-_KEPT: Final = frozenset({"HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME", "HELM_REGISTRY_CONFIG"})
+# is where a registry's credentials and the SDK's own library are. Source: helm.sh/docs/helm/helm.
+_KEPT: Final = frozenset(
+    {"HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME", "HELM_REGISTRY_CONFIG", "HELM_C_LIB"}
+)
 # Helm ends by itself when its time is over; only when it does not, it is killed.
 GRACE_S: Final = 15.0
 # Of the time an uninstallation has, this much is for Helm and its hooks; the rest for removing by record.

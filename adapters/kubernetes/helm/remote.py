@@ -128,6 +128,13 @@ def located(source: ChartSource) -> tuple[Repository, str] | Path:
     return path
 
 
+def shown(source: ChartSource) -> str:
+    """Return a source for messages and records: without credentials, and of a path on this host the file's name."""
+    if source.repository or source.chart.startswith("oci://"):
+        return web.without_userinfo(str(source))
+    return Path(source.chart).name
+
+
 def versions(source: ChartSource) -> Sequence[ChartVersion]:
     """Return what there is of a chart, newest first; asked anew each time."""
     place = located(source)
@@ -146,6 +153,7 @@ def at_hand(source: ChartSource, version: str, folder: Path) -> Path:
     """
     place = located(source)
     if isinstance(place, Path):
+        archive.described(place)
         return place
     repository, chart = place
     entry = find(repository.entries(chart), chart, version, repository.origin)

@@ -6,13 +6,14 @@ and its threads stay outside the worker. A call takes about 0.3 s more than the 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from adapters.kubernetes.helm.failures import failure, tail
 from adapters.kubernetes.helm.manifests import manifests
 from adapters.kubernetes.helm.process import GRACE_S, HELMS_SHARE, READ_TIMEOUT_S, environment
 from adapters.kubernetes.helm.records import uninstalled
-from adapters.kubernetes.helm.remote import on_this_host, versions
+from adapters.kubernetes.helm.remote import on_this_host, shown, versions
 from meshgauge.errors import ConfigurationError, EnvironmentUpError, ServiceUnavailableError
 
 _Order = dict[str, Any]
@@ -47,7 +48,8 @@ class SdkBackend:
         """Return the objects the chart makes on ``kube_version``, its ``crds/`` first, hooks aside."""
         order = {"do": "render", "kube_version": kube_version}
         with on_this_host(release) as chart:
-            answer = _on_chart(order, release, chart, {}, READ_TIMEOUT_S)
+            with _without_crds(chart) as bare:
+                answer = _on_chart(order, release, bare, {}, READ_TIMEOUT_S)
             first = [] if release.skip_crds else crds.of(chart)
             return [*first, *manifests(answer["manifest"])]
 
@@ -56,9 +58,7 @@ class SdkBackend:
         with on_this_host(release) as chart:
             if not release.skip_crds:
                 crds.bring(cluster, chart, timeout_s, renew=False)
-            # The library has no option to leave them alone: it is given the chart without its crds/ folders.
-            with tempfile.TemporaryDirectory(prefix="meshgauge-chart-") as folder:
-                bare = archive.without_crds(chart, Path(folder))
+            with _without_crds(chart) as bare:
                 return self._lay("install", cluster, release, bare, timeout_s)
 
     def upgrade(self, cluster: Cluster, release: ChartRelease, timeout_s: float) -> Sequence[Manifest]:
@@ -115,8 +115,15 @@ class _NotFoundError(Exception):
     """There is no release of that name."""
 
 
+@contextlib.contextmanager
+def _without_crds(chart: Path) -> Iterator[Path]:
+    """Yield the chart without its ``crds/``: the library has no option to leave them alone."""
+    with tempfile.TemporaryDirectory(prefix="meshgauge-chart-") as folder:
+        yield archive.without_crds(chart, Path(folder))
+
+
 def _on_chart(order: _Order, release: ChartRelease, chart: Path, cluster: Mapping[str, str], limit_s: float) -> Any:
-    what = f"helm {order['do']} {release.name} (chart {release.source}, namespace {release.namespace})"
+    what = f"helm {order['do']} {release.name} (chart {shown(release.source)}, namespace {release.namespace})"
     order |= {"chart": str(chart), "name": release.name, "namespace": release.namespace}
     order["values"] = dict(release.values)
     return _child(order, what, cluster, limit_s)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import random
 import tarfile
 from pathlib import Path
 
@@ -21,6 +22,13 @@ def test_a_chart_says_who_it_is_packed_or_not(make_chart: MakeChart, tmp_path: P
     for chart in (archive, tmp_path / "unpacked" / "greeter-1.2.3-rc.1"):
         name, version = described(chart)
         assert (name, version.version, version.app_version) == ("greeter", "1.2.3-rc.1", "v1.2.3-rc.1")
+
+
+def test_a_broken_archive_is_said_so(make_chart: MakeChart, tmp_path: Path) -> None:
+    whole = make_chart(files={"values.yaml": "x: " + random.Random(4).randbytes(50_000).hex()}).read_bytes()
+    (tmp_path / "half.tgz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ConfigurationError, match="is no Helm chart, or broken"):
+        without_crds(tmp_path / "half.tgz", tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", b"\x1f\x8b broken"])

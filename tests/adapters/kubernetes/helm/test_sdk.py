@@ -143,7 +143,7 @@ def test_a_broken_template_is_told_without_the_secrets_of_the_values(helm: SdkBa
 
 def test_a_file_that_is_no_chart_is_a_mistake_to_correct(helm: SdkBackend, tmp_path: Path) -> None:
     (tmp_path / "no.tgz").write_bytes(b"no chart")
-    with pytest.raises(ConfigurationError, match=r"no chart Helm can read"):
+    with pytest.raises(ConfigurationError, match=r"no\.tgz is no Helm chart"):
         helm.render(release(tmp_path / "no.tgz"), "1.31.0")
     with pytest.raises(ConfigurationError, match=r"there is no chart at .*gone\.tgz"):
         helm.render(release(tmp_path / "gone.tgz"), "1.31.0")

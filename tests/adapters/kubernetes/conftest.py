@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_api import FakeCluster
+from plain_client import PlainClient
 
 from adapters.kubernetes.api import Cluster, Kind, Manifest, ObjectRef
 from adapters.kubernetes.connection import connect
@@ -41,6 +43,21 @@ def connected(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Cluster
 def cluster(fake: FakeCluster, connected: Callable[..., Cluster]) -> Cluster:
     """The fake cluster, as a user who may everything."""
     return connected(fake.kubeconfig)
+
+
+@pytest.fixture
+def add_node(fake: FakeCluster) -> Iterator[Callable[..., None]]:
+    """Add a node of 4 cores and 8 GiB that is ready; ``spec`` as keywords."""
+    client = PlainClient(fake.kubeconfig)
+    allocatable = {"cpu": "4", "memory": "8Gi", "pods": "10"}
+    status = {"allocatable": allocatable, "conditions": [{"type": "Ready", "status": "True"}]}
+
+    def add(name: str, **spec: Any) -> None:
+        fake.store.put({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "spec": spec})
+        client.patch(f"/api/v1/nodes/{name}/status", {"status": status})
+
+    yield add
+    client.close()
 
 
 @dataclass

@@ -58,7 +58,7 @@ class Settings(BaseSettings):
     )
     allowed_clusters: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="contexts role run may change clusters of, comma separated; `default`: none is named, `*`: all",
+        description="kubeconfig contexts open to role run, comma separated; `default`: where none is named, `*`: all",
     )
     public_url: str | None = Field(
         default=None, description="address readers reach the coordinator at; none: notices carry no links"

@@ -15,6 +15,7 @@ from meshgauge.errors import ConfigurationError, EnvironmentUpError, ServiceUnav
 NAMESPACE: Final = Kind("v1", "Namespace")
 SECRET: Final = Kind("v1", "Secret")
 CLAIM: Final = Kind("v1", "PersistentVolumeClaim")
+VOLUME: Final = Kind("v1", "PersistentVolume")
 CRD: Final = Kind("apiextensions.k8s.io/v1", "CustomResourceDefinition")
 HELM_SECRETS: Final = "owner=helm"  # where Helm keeps releases; source: helm.sh/docs/topics/advanced, storage backends
 

@@ -7,7 +7,17 @@ from fnmatch import fnmatchcase
 from typing import Final
 
 from adapters.kubernetes.api import LABEL_COMPONENT, LABEL_ENVIRONMENT, LABEL_OWNER, LABEL_SITE, OWNER, Kind, ObjectRef
-from adapters.kubernetes.inventory import CLAIM, CRD, NAMESPACE, Difference, Entry, Inventory, group_of_crd, matches
+from adapters.kubernetes.inventory import (
+    CLAIM,
+    CRD,
+    NAMESPACE,
+    VOLUME,
+    Difference,
+    Entry,
+    Inventory,
+    group_of_crd,
+    matches,
+)
 from adapters.kubernetes.ledger import COMPONENT, PREFIX, Ledger
 from adapters.kubernetes.mesh import Residue
 
@@ -77,8 +87,9 @@ def crds(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def rest(entries: Sequence[Entry]) -> list[Entry]:
-    """Return what is none of the others."""
-    return [entry for entry in entries if entry.ref.kind.name not in _GATES and entry.ref.kind not in (NAMESPACE, CRD)]
+    """Return what is none of the others, and no volume, which its provisioner ends."""
+    others = (NAMESPACE, CRD, VOLUME)
+    return [entry for entry in entries if entry.ref.kind.name not in _GATES and entry.ref.kind not in others]
 
 
 def is_named_by(kind: Kind, plural: str, entries: Sequence[Entry]) -> bool:

@@ -17,7 +17,17 @@ from adapters.kubernetes.api import (
     ObjectRef,
 )
 from adapters.kubernetes.helm.contract import HelmBackend
-from adapters.kubernetes.inventory import CRD, NAMESPACE, Difference, Entry, Inventory, difference, entry_of, take
+from adapters.kubernetes.inventory import (
+    CRD,
+    NAMESPACE,
+    VOLUME,
+    Difference,
+    Entry,
+    Inventory,
+    difference,
+    entry_of,
+    take,
+)
 from adapters.kubernetes.ledger import COMPONENT, Ledger
 from adapters.kubernetes.waiting import wait_gone
 from meshgauge.errors import ConfigurationError, EnvironmentUpError
@@ -55,6 +65,7 @@ class _Removal:
         self._on_line: Final = on_line
         self._deadline: Final = deadline
         self._controllers_are_gone = False
+        self._own_namespaces: set[str] = set()
         self._stuck: list[str] = []
 
     def run(self) -> Difference:
@@ -85,8 +96,10 @@ class _Removal:
         """End the namespaces of application and load; the mesh's own, which carry our labels too, come later."""
         owner, later = self._ledger.owner, self._ledger.undertaking.residue.namespaces
         labels = f"{LABEL_SITE}={owner.site},{LABEL_ENVIRONMENT}={owner.id},{LABEL_COMPONENT}!={COMPONENT}"
-        refs = [ObjectRef.of(item) for item in self._cluster.metadata(NAMESPACE, labels=labels)]
-        self._delete([ref for ref in refs if ref.name not in later and not self._ledger.before.had(ref)])
+        found = [ObjectRef.of(item) for item in self._cluster.metadata(NAMESPACE, labels=labels)]
+        refs = [ref for ref in found if ref.name not in later and not self._ledger.before.had(ref)]
+        self._own_namespaces = {ref.name for ref in refs}
+        self._delete(refs)
 
     def _uninstall(self) -> list[str]:
         """Uninstall our releases, the last one first; return a sentence for each that cannot be."""
@@ -118,14 +131,36 @@ class _Removal:
         """Return what this life brought and is still there."""
         named = {ref for ref in (*self._ledger.undertaking.objects, *self._ledger.undertaking.removal) if ref.namespace}
         objects = [self._cluster.get(ref) for ref in sorted(named) if not self._ledger.before.had(ref)]
-        return [*leftovers.brought(self._ledger, now), *(entry_of(item) for item in objects if item is not None)]
+        known = (entry_of(item) for item in objects if item is not None)
+        return [*leftovers.brought(self._ledger, now), *known, *self._volumes(now)]
+
+    def _volumes(self, now: Inventory) -> list[Entry]:
+        """Return volumes that were made for claims in namespaces this life brought."""
+        new = [entry for entry in now.entries.values() if entry.ref.kind == VOLUME]
+        return [entry for entry in new if not self._ledger.before.had(entry.ref) and self._is_claimed(entry.ref)]
+
+    def _is_claimed(self, volume: ObjectRef) -> bool:
+        spec = (self._cluster.get(volume) or {}).get("spec", {})
+        space = (spec.get("claimRef") or {}).get("namespace", "")
+        ours = {*self._ledger.undertaking.residue.namespaces, *self._own_namespaces}
+        return space in ours and not self._ledger.before.had(ObjectRef(NAMESPACE, "", space))
 
     def _one_round(self, left: Sequence[Entry]) -> None:
         self._delete([entry.ref for entry in leftovers.gates(left)])
         self._delete([entry.ref for entry in leftovers.namespaces(left)])
         self._delete(self._custom_objects(left))
         self._delete([entry.ref for entry in leftovers.crds(left)])
+        self._end_volumes([entry.ref for entry in left if entry.ref.kind == VOLUME])
         self._delete([entry.ref for entry in leftovers.rest(left)])
+
+    def _end_volumes(self, volumes: Sequence[ObjectRef]) -> None:
+        """Let the provisioner delete what it made, disk and all; delete only volumes it is told to retain."""
+        kept = [ref for ref in volumes if _reclaim(self._cluster.get(ref)) == "Retain"]
+        self._delete(kept)
+        try:
+            self._wait(volumes)
+        except EnvironmentUpError as error:
+            self._stuck.append(f"its provisioner does not delete: {error}")
 
     def _custom_objects(self, left: Sequence[Entry]) -> list[ObjectRef]:
         """Return the objects of CRDs that go: the API server would delete them, and wait for their finalizers."""
@@ -198,6 +233,10 @@ class _Removal:
             self._on_line(f"changed by others meanwhile, left alone: {found}")
         self._ledger.drop()
         return found
+
+
+def _reclaim(volume: Manifest | None) -> str:
+    return str(((volume or {}).get("spec") or {}).get("persistentVolumeReclaimPolicy", ""))
 
 
 def _listed(refs: Sequence[ObjectRef]) -> str:

@@ -286,6 +286,31 @@ def test_an_environment_begun_again_keeps_its_first_record(cluster: Cluster, rel
     assert str(difference(before, take(cluster, _RESIDUE))) == ""
 
 
+def _volume(name: str, namespace: str, policy: str) -> Manifest:
+    spec = {
+        "capacity": {"storage": "1Gi"},
+        "accessModes": ["ReadWriteOnce"],
+        "persistentVolumeReclaimPolicy": policy,
+        "claimRef": {"namespace": namespace, "name": "data"},
+        "hostPath": {"path": "/x"},
+    }
+    return {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec}
+
+
+def test_volumes_of_its_claims_are_left_to_their_provisioner_or_deleted_where_it_retains_them(
+    cluster: Cluster, release_keeper: Any
+) -> None:
+    life = _live(cluster, release_keeper)
+    ours, kept = _volume("ours", "mesh-system", "Delete"), _volume("kept", "bench", "Retain")
+    for volume in (ours, kept, _volume("theirs", "default", "Retain")):
+        cluster.apply(volume)
+    with pytest.raises(EnvironmentUpError, match=r"(?s)left: PersistentVolume ours.*provisioner does not delete"):
+        remove(cluster, release_keeper, life)
+    cluster.delete(ObjectRef.of(ours))  # as its provisioner does in the end
+    remove(cluster, release_keeper, life)
+    assert _names(cluster, Kind("v1", "PersistentVolume")) == ["theirs"]
+
+
 def test_a_record_larger_than_a_config_map_is_kept_in_parts(
     fake: FakeCluster, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

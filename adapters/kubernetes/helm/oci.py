@@ -105,10 +105,12 @@ class _Registry:
 
     def _get(self, path: str, accept: str) -> tuple[bytes, Mapping[str, str]]:
         headers = {"Accept": accept}
+        address = urljoin(self._base, path)
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
+            address = web.without_userinfo(address)  # it was for the token; here it would stand in the token's place
         try:
-            return web.answer(urljoin(self._base, path), headers)
+            return web.answer(address, headers)
         except web.RefusedError as error:
             if self._token or not error.challenge.lower().startswith("bearer "):
                 raise
@@ -123,8 +125,8 @@ class _Registry:
         told = dict(_CHALLENGE.findall(challenge))
         query = {key: told[key] for key in ("service", "scope") if key in told}
         realm = urlsplit(told.get("realm", ""))
-        if realm.scheme not in {"http", "https"}:
-            raise ConfigurationError(f"{self._shown} asks for a token and does not say where to get one")
+        if realm.scheme not in {"https", urlsplit(self._base).scheme}:
+            raise ConfigurationError(f"{self._shown} asks for a token and does not say where to get one safely")
         userinfo, at, _ = urlsplit(self._base).netloc.rpartition("@")
         address = realm._replace(netloc=f"{userinfo}{at}{realm.netloc}", query=urlencode(query)).geturl()
         said = _json(web.get(address), self._shown)

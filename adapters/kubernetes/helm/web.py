@@ -11,7 +11,7 @@ import httpx
 
 from meshgauge.errors import ConfigurationError, ServiceUnavailableError
 
-LIMIT_BYTES: Final = 64 << 20  # the biggest index seen (bitnami's) has 25 MB, the biggest chart (Consul) 0.2 MB
+LIMIT_BYTES: Final = 64 << 20  # a mesh's index has a few MB, its biggest chart (Consul's) 0.3 MB; bounds memory
 _TIMEOUT: Final = httpx.Timeout(30.0, connect=10.0)
 _WHOLE_S: Final = 300.0
 

@@ -129,6 +129,7 @@ class Registry:
     def __init__(self, web: Web, charts: dict[str, bytes]) -> None:
         self.oci = f"{web.address.replace('http://', 'oci://')}/mirror"
         self._web = web
+        self.users: list[str | None] = []
         web.answers["/token?service=here&scope=repository%3Amirror%2Fgreeter%3Apull"] = self._token
         tags = list(charts)
         self._guard("tags/list", {"tags": tags[:1]}, Link='</v2/mirror/greeter/tags/list?last=1>; rel="next"')
@@ -144,7 +145,8 @@ class Registry:
             }
             self._guard(f"manifests/{tag}", manifest)
 
-    def _token(self, _headers: Any) -> tuple[int, dict[str, str], bytes]:
+    def _token(self, headers: Any) -> tuple[int, dict[str, str], bytes]:
+        self.users.append(headers["Authorization"])
         return 200, {}, b'{"token": "let-me-in"}'
 
     def _blob(self, content: bytes) -> str:
@@ -174,6 +176,15 @@ def test_a_chart_comes_from_a_registry(make_chart: MakeChart, web: Web, tmp_path
         ConfigurationError, match=r"oci://.* has no chart greeter 2\.0\.0: it has 1\.1\.0\+build, 1\.0\.0"
     ):
         at_hand(ChartSource("greeter", registry.oci), "2.0.0", tmp_path)
+
+
+def test_a_user_in_a_registry_s_address_is_for_its_token_alone(make_chart: MakeChart, web: Web, tmp_path: Path) -> None:
+    registry = Registry(web, {"1.0.0": make_chart().read_bytes()})
+    at_hand(ChartSource("greeter", registry.oci.replace("//", "//reader:hunter2@")), "1.0.0", tmp_path)
+    assert set(registry.users) == {"Basic " + base64.b64encode(b"reader:hunter2").decode()}
+    registry.users.clear()
+    at_hand(ChartSource("greeter", registry.oci), "1.0.0", tmp_path)
+    assert set(registry.users) == {None}
 
 
 def test_a_registry_that_sends_something_else_is_found_out(make_chart: MakeChart, web: Web, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import datetime as dt
 import http.client
 import os
 import platform
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -157,7 +158,7 @@ def _check_profile(subject: Subject, profile: Profile, findings: Findings) -> No
     directory.mkdir(mode=0o700)
     environment = subject.provider.open(
         EnvironmentOrder(
-            environment_id=f"{subject.order.operation_id}-{profile.name}",
+            environment_id=str(uuid.uuid5(uuid.NAMESPACE_OID, f"{subject.order.operation_id}/{profile.name}")),
             site=subject.order.site,
             epoch=subject.order.epoch,
             key=subject.key(profile),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import stand_in_charts
 from fake_api import FakeCluster
 from puppet import Puppet, living_cluster
 
+from adapters.contract import Check, Endpoint, Environment
 from adapters.kubernetes.connection import connect
 from adapters.kubernetes.helm.backend import backend
 from adapters.kubernetes.ledger import ledgers
@@ -18,6 +19,7 @@ from adapters.kubernetes.sweep import sweep
 from adapters.operating import OperationOrder, carry_out
 from meshgauge.conformance import ConformanceResult
 from meshgauge.errors import ConfigurationError, MeshgaugeError
+from meshgauge.matrix import EnvironmentKey
 from meshgauge.operations import OperationRequest
 
 SITE = "kubernetes.test"
@@ -41,6 +43,11 @@ class Heard:
         self.results.append(result)
 
 
+def look_only(environment: Environment, entry: Endpoint, key: EnvironmentKey) -> Sequence[Check]:
+    """Implement ``Drive`` where no process runs: look, and send nothing."""
+    return [*environment.verify_before(), *environment.verify_after(0)]
+
+
 class Operator:
     """Carries out operations one after the other, each under the next epoch, with a sweep between, as workers do."""
 
@@ -58,9 +65,9 @@ class Operator:
         where = {"context": self.cluster.name, "charts": str(self.charts)}
         request = OperationRequest(action=action, adapter=adapter, cluster=where, **fields)  # type: ignore[arg-type]
         order = OperationOrder(
-            f"operation-{self.epoch}", request, "kubernetes", SITE, self.epoch, directory, self.folder
+            f"operation-{self.epoch}", request, "kubernetes", SITE, self.epoch, directory, self.folder, "meshgauge:1"
         )
-        return carry_out(order, self.heard)
+        return carry_out(order, self.heard, look_only)
 
     def sweep(self) -> list[str]:
         """Remove what is left, as the cleaning after each operation does."""
@@ -157,3 +164,19 @@ def test_clean_lists_first_and_then_removes_even_what_was_meant_to_stay(operator
     assert operator.do("clean", None)["removed"]
     assert operator.standing() == []
     assert operator.do("clean", None) == {"removed": []}
+
+
+def test_the_contract_suite_believes_nothing_that_no_process_proves(operator: Operator) -> None:
+    told = operator.do("conformance")
+    (result,) = operator.heard.results
+    outcomes = {check.name: check.outcome for check in result.checks}
+    assert result.infrastructure == "kubernetes 1.34.1"
+    for name in ("versions", "features", "mtls: up", "mtls: down", "upgrade in place", "nothing left"):
+        assert outcomes[name] == "pass", name
+    assert outcomes["plain: up"] == "not applicable"  # Linkerd encrypts whatever passes between two of its proxies
+    # Pods only seem to run here: no proxy counts, and plaintext is let in.
+    for name in ("mtls: counters", "mtls: mutual TLS", "mtls: plaintext refused"):
+        assert outcomes[name] == "fail", name
+    assert not result.passed
+    assert "mtls: mutual TLS" in told["failed"]
+    assert operator.sweep() == []

@@ -95,16 +95,25 @@ def probe_job(pods: OwnPods, target: Endpoint, path: str, expected_status: int) 
     """Return a Job that sends one request without a mesh, to be made in a namespace that is not enrolled."""
     arguments = [target.host, str(target.port), path, str(expected_status)]
     container = _container(pods, PROBE, ["python", "-c", _PROBE, *arguments])
+    container["terminationMessagePolicy"] = "FallbackToLogsOnError"  # what it said stands in the pod's status
     return _job(pods, PROBE, PROBE, _pod(container, token=False), 1)
 
 
-def finished_code(pod: Mapping[str, Any], container: str) -> int | None:
-    """Return what ``container`` of ``pod`` exited with, or None while it has not."""
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a container ended: its exit code, and what it said last when that was not 0."""
+
+    code: int
+    said: str
+
+
+def finished(pod: Mapping[str, Any], container: str) -> Ended | None:
+    """Return how ``container`` of ``pod`` ended, or None while it has not."""
     statuses: Sequence[Mapping[str, Any]] = (pod.get("status") or {}).get("containerStatuses") or ()
     for status in statuses:
         ended = (status.get("state") or {}).get("terminated")
         if status["name"] == container and ended:
-            return int(ended["exitCode"])
+            return Ended(int(ended["exitCode"]), str(ended.get("message") or "").strip())
     return None
 
 

@@ -216,13 +216,7 @@ class ClusterWorkload:
     def _probe_result(self, job: ObjectRef) -> tuple[int, str]:
         selector = f"job-name={job.name}"
         for event in self._cluster.watch(load_jobs.POD, job.namespace, _PROBE_S, labels=selector):
-            code = load_jobs.finished_code(event.object, load_jobs.PROBE)
-            if code is not None:
-                return code, self.log_of(event.object, load_jobs.PROBE).strip()
+            ended = load_jobs.finished(event.object, load_jobs.PROBE)
+            if ended is not None:
+                return ended.code, ended.said
         raise EnvironmentUpError(f"the probe in namespace {job.namespace} did not end within {_PROBE_S:.0f} s")
-
-    def log_of(self, pod: Manifest, container: str, lines: int = 200) -> str:
-        """Return the end of a container's log."""
-        where = pod["metadata"]
-        query = f"container={container}&tailLines={lines}"
-        return self._cluster.text(f"/api/v1/namespaces/{where['namespace']}/pods/{where['name']}/log?{query}")

@@ -114,7 +114,8 @@ def test_a_probe_is_in_no_mesh() -> None:
 
 def test_how_a_container_ended_is_read_from_its_pod() -> None:
     running = {"status": {"containerStatuses": [{"name": "probe", "state": {"running": {}}}]}}
-    ended = {"status": {"containerStatuses": [{"name": "probe", "state": {"terminated": {"exitCode": 3}}}]}}
-    assert load_jobs.finished_code(running, "probe") is None
-    assert load_jobs.finished_code(ended, "probe") == 3
-    assert load_jobs.finished_code({}, "probe") is None
+    last = {"terminated": {"exitCode": 3, "message": "status 403\n"}}
+    ended = {"status": {"containerStatuses": [{"name": "probe", "state": last}]}}
+    assert load_jobs.finished(running, "probe") is None
+    assert load_jobs.finished(ended, "probe") == load_jobs.Ended(3, "status 403")
+    assert load_jobs.finished({}, "probe") is None

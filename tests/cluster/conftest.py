@@ -8,13 +8,16 @@ MESHGAUGE_TEST_PUPPET: 1 where no kubelet runs: a puppet of one comes along.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import stand_in_charts
+import yaml
 from fake_api import FakeCluster
 from ground import Ground
 from plain_client import PlainClient
@@ -45,22 +48,49 @@ def ground(request: pytest.FixtureRequest, stand_ins: Path) -> Iterator[Ground]:
 def _ground(kind: str, stand_ins: Path | None) -> Iterator[Ground]:
     lives = stand_ins is not None
     charts: str | None
+    puppet: Puppet | None = None
     with contextlib.ExitStack() as stack:
         if kind == "fake":
             cluster = stack.enter_context(FakeCluster())
             path, context, charts = cluster.kubeconfig, cluster.name, str(stand_ins)
+            poor = cluster.kubeconfig_of("poor")
             if lives:
-                stack.enter_context(Puppet(path))
+                puppet = stack.enter_context(Puppet(path))
         else:
             path, context, charts = *_given(), os.environ.get("MESHGAUGE_TEST_CHARTS")
+            poor = stack.enter_context(_somebody_poor(path, context))
             if lives and os.environ.get("MESHGAUGE_TEST_PUPPET") == "1":
                 admission = stack.enter_context(Admission())
-                stack.enter_context(Puppet(path, controllers=False, context=context, admission=admission))
+                puppet = stack.enter_context(Puppet(path, controllers=False, context=context, admission=admission))
         client = PlainClient(path, context)
         stack.callback(client.close)
         namespace = f"meshgauge-test-{secrets.token_hex(4)}"
-        yield Ground(path, context, charts, client, namespace, kind == "real")
+        yield Ground(path, poor, context, charts, client, namespace, kind == "real", puppet)
         client.delete(f"/api/v1/namespaces/{namespace}")
+        if puppet and puppet.complaints:
+            logging.getLogger("puppet").warning("complaints: %s", "\n  ".join(puppet.complaints[-10:]))
+
+
+@contextlib.contextmanager
+def _somebody_poor(path: Path, context: str) -> Iterator[Path]:
+    """Yield the kubeconfig of a ServiceAccount without any rights."""
+    name = f"meshgauge-test-poor-{secrets.token_hex(4)}"
+    accounts = f"/api/v1/namespaces/default/serviceaccounts/{name}"
+    config = yaml.safe_load(path.read_text())
+    there = next(entry["context"] for entry in config["contexts"] if entry["name"] == context)
+    client = PlainClient(path, context)
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}}
+    client.post(accounts.rpartition("/")[0], account)
+    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600}}
+    answer = client.post(f"{accounts}/token", request)
+    assert answer is not None
+    with tempfile.TemporaryDirectory(prefix="meshgauge-test-") as folder:
+        config["users"] = [{"name": "poor", "user": {"token": answer["status"]["token"]}}]
+        config["contexts"] = [{"name": context, "context": {**there, "user": "poor"}}]
+        (Path(folder) / "kubeconfig").write_text(yaml.safe_dump(config))
+        yield Path(folder) / "kubeconfig"
+    client.delete(accounts)
+    client.close()
 
 
 def _given() -> tuple[Path, str]:

@@ -31,8 +31,8 @@ MAINTAINED = [name for name in INSTALLED if registry.kubernetes_mesh(name).upkee
 def cluster(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """Return the product's own connection to the ground."""
     monkeypatch.setenv("KUBECONFIG", str(ground.kubeconfig))
-    if not ground.is_real:  # what does not come up at once never will: say so soon
-        monkeypatch.setattr("adapters.kubernetes.lifecycle._READY_S", 20.0)
+    if ground.has_puppet:  # what does not come up at once never will: say so soon
+        monkeypatch.setattr("adapters.kubernetes.lifecycle._READY_S", 30.0)
     found = connect(ground.context)
     yield found
     found.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ Manifest = dict[str, Any]
 MERGE = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 APPLY = "application/apply-patch+yaml"
+_BUSY_S = 60.0  # a kind just defined answers "storage is (re)initializing"; seen with kube-apiserver 1.36
 
 
 class PlainClient:
@@ -42,7 +44,9 @@ class PlainClient:
 
     def get(self, path: str, **query: Any) -> Manifest | None:
         """Return an object or a list; None when there is none."""
-        answer = self.http.get(path, params=query)
+        deadline_s = time.monotonic() + _BUSY_S
+        while (answer := self.http.get(path, params=query)).status_code == 429 and time.monotonic() < deadline_s:
+            time.sleep(0.5)
         if answer.status_code == 404:
             return None
         return self._read(answer)

@@ -42,8 +42,8 @@ class ControlPlanes:
         self._follow_kinds()
         running = self.running()
         for found, namespace in running:
+            self._mind_webhooks(found, namespace)  # first: they may be asked about the traces
             self._leave_traces(found, namespace)
-            self._mind_webhooks(found, namespace)
             if found.finalizer:
                 self._finalize(*found.finalizer)
         self._answer_gateways(running)
@@ -76,9 +76,8 @@ class ControlPlanes:
             self._mirror_services(*found.services)
 
     def _mirror_services(self, collection: str, api_version: str, kind: str, key: str) -> None:
-        enrolled = {
-            m["metadata"]["name"] for m in self._view.live("namespaces") if key in (m["metadata"].get("labels") or {})
-        }
+        labels = {m["metadata"]["name"]: m["metadata"].get("labels") or {} for m in self._view.live("namespaces")}
+        enrolled = {name for name, held in labels.items() if held.get(key) == "enabled"}
         for service in self._view.live("services"):
             metadata = service["metadata"]
             if metadata["namespace"] in enrolled:

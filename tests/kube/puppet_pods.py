@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 Manifest = dict[str, Any]
 
@@ -12,6 +12,9 @@ Manifest = dict[str, Any]
 def now_text() -> str:
     """Return the time as objects carry it."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+_PLATFORM: Final = {"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}  # what every kubelet says of itself
 
 
 def node(name: str, labels: Mapping[str, str], cores: int, memory: str, kubelet: str) -> Manifest:
@@ -25,7 +28,7 @@ def node(name: str, labels: Mapping[str, str], cores: int, memory: str, kubelet:
     return {
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", **labels}},
+        "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name, **_PLATFORM, **labels}},
         "spec": {},
         "status": {
             "capacity": capacity,
@@ -40,8 +43,8 @@ def node(name: str, labels: Mapping[str, str], cores: int, memory: str, kubelet:
 def condition(kind: str, is_true: bool, reason: str = "Puppet", message: str = "") -> Manifest:
     """Return one entry of ``status.conditions``."""
     status = "True" if is_true else "False"
-    found = {"type": kind, "status": status, "reason": reason, "lastTransitionTime": now_text()}
-    return {**found, "message": message} if message else found
+    now = now_text()  # a condition's message is required by the kinds of custom resources, and may be empty
+    return {"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": now}
 
 
 def place(pod: Manifest, nodes: Sequence[Manifest], loads: Mapping[str, int]) -> str | None:

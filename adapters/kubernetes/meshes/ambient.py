@@ -204,13 +204,17 @@ class Ambient:
 
 
 def _istiod_values(order: MeshOrder) -> dict[str, Any]:
-    """Return the values with the waypoint beside the application, so that it does not burden the load's nodes."""
+    """Return the values with the waypoint beside the application, so that it does not burden the load's nodes.
+
+    It runs in a namespace of the user's choice, where policy ``restricted`` would demand a seccomp profile.
+    """
     beside = {
         "labelSelector": {"matchLabels": {LABEL_COMPONENT: "app"}},
         "topologyKey": "kubernetes.io/hostname",
     }
     values = istiod.istiod_values(order, _AMBIENT)
     values["global"] |= _platform(order)
+    values["gateways"] = {"seccompProfile": {"type": "RuntimeDefault"}}
     values["global"]["waypoint"]["affinity"] = {
         "podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": beside}]}
     }

@@ -67,6 +67,7 @@ def test_the_waypoint_has_the_profiles_threads_and_limits_and_stays_beside_the_a
     waypoint = values["global"]["waypoint"]
     assert waypoint["resources"]["limits"] == {"cpu": "2000m"}
     assert "preferredDuringSchedulingIgnoredDuringExecution" in waypoint["affinity"]["podAffinity"]
+    assert values["gateways"] == {"seccompProfile": {"type": "RuntimeDefault"}}, "policy restricted refuses it else"
 
 
 def test_all_images_come_from_another_registry(order_for: OrderFor) -> None:

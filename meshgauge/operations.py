@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
@@ -18,6 +19,17 @@ OperationOutcome = Literal["done", "failed", "cancelled", "interrupted"]
 
 # What a local proxy has no life for: it is started anew with every environment.
 CLUSTER_ACTIONS = frozenset({"install", "configure", "verify", "upgrade", "uninstall", "clean"})
+
+# What becomes of a site on which an action was cut off in the middle, cancelled or lost with its worker.
+CUT_OFF: Mapping[str, str] = {
+    "install": "what was half done is removed from the site",
+    "configure": "the mesh stands with parts of both profiles: configure it again, or uninstall it",
+    "verify": "nothing was changed",
+    "upgrade": "the mesh stands between two versions: upgrade it again, or uninstall it",
+    "uninstall": "the sweep of the site goes on with the removal",
+    "clean": "what was not removed yet stays: clean again",
+    "conformance": "what was half done is removed from the site",
+}
 
 
 class OperationRequest(Strict):

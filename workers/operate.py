@@ -10,7 +10,7 @@ import structlog
 
 from meshgauge.conformance import ConformanceResult
 from meshgauge.errors import ConfigurationError, MeshgaugeError
-from meshgauge.operations import OperationClaim, OperationOutcome
+from meshgauge.operations import CUT_OFF, OperationClaim, OperationOutcome
 from meshgauge.settings import Settings
 from meshgauge.store import conformance, operations
 from meshgauge.store.database import transaction
@@ -43,6 +43,7 @@ class OperationWatch(RunnerWatch):
         )
         super().__init__(settings, engine, watched)
         self._claim = claim
+        self._action = str(work.request["action"])
         self._outcome: OperationOutcome | None = None
         self._reason: str | None = None
         self._result: dict[str, Any] = {}
@@ -93,7 +94,9 @@ class OperationWatch(RunnerWatch):
 
     def _ended_early(self) -> tuple[OperationOutcome, str]:
         if self._cancelled:
-            return "cancelled", "what was half done is removed from the site"
+            return "cancelled", CUT_OFF[self._action]
+        if self._interrupted and self._action == "uninstall":  # begun again, it would find nothing to remove
+            return "failed", f"{self._was_asked_to_stop()}; {CUT_OFF[self._action]}"
         if self._interrupted:
             return "interrupted", self._was_asked_to_stop()
         return "failed", self._failure or self._why_it_vanished()

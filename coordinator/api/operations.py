@@ -185,7 +185,7 @@ def show(operation: str) -> Response:
 
 
 @blueprint.post("/<operation>/cancel")
-@declared(Facts("run", "Stop an operation; what is half done is removed", OperationView))
+@declared(Facts("run", "Stop an operation; a half-done installation is removed", OperationView))
 def cancel(operation: str) -> Response:
     return answer(OperationView, cancelled(operation))
 

@@ -97,7 +97,7 @@ def conformance(
 ) -> None:
     """Run the contract suite and keep its dated results, which the stage is read from.
 
-    Without names: every local adapter. With --context: the meshes named, in that cluster.
+    Without names: every local adapter; with --context every mesh that runs in clusters.
     """
     with ended_like_ctrl_c(), some_coordinator(read_settings()) as client:
         wanted = _wanted(client.get("/api/v1/adapters"), names, provider or ("kubernetes" if context else None))
@@ -124,7 +124,8 @@ def _wanted(
     """
     known = {row["name"]: row["providers"] for row in rows if row["package"]}
     if not names:
-        return [(name, "local") for name, places in known.items() if "local" in places]
+        every = provider or "local"
+        return [(name, every) for name, places in known.items() if every in places]
     pairs = []
     for name in names:
         places = [place for place in known.get(name, ()) if provider in (None, place)]

@@ -155,7 +155,7 @@ def status(
 def cancel(
     operation: Annotated[str, typer.Argument(metavar="OPERATION", help="Its id, or 6 characters of it")],
 ) -> None:
-    """Stop an operation; what is half done is removed."""
+    """Stop an operation; a half-done installation is removed."""
     with open_client() as client:
         found = client.post(f"/api/v1/operations/{operation}/cancel")
     state = found["state"]

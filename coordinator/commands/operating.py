@@ -51,7 +51,7 @@ def carry_out(client: Client, request: Mapping[str, Any]) -> Mapping[str, Any]:
     try:
         last = log.follow()
     except KeyboardInterrupt:
-        say("cancelling: what is half done is removed (Ctrl-C again leaves at once)")
+        say("cancelling (Ctrl-C again leaves at once)")
         client.post(f"/api/v1/operations/{made['id']}/cancel")
         last = log.follow(_CANCEL_PATIENCE_S)
     if last["state"] != "done" and last["started_at"] is not None:
@@ -79,6 +79,7 @@ class _Log:
 
     def __init__(self, client: Client, operation_id: str) -> None:
         self._client, self._path, self._after = client, f"/api/v1/operations/{operation_id}", 0
+        self._waits_for: str | None = None
 
     def follow(self, patience_s: float | None = None) -> Mapping[str, Any]:
         """Show what comes until the operation is over; return it as it was last seen.
@@ -100,9 +101,15 @@ class _Log:
                 if patience_s is not None and time.monotonic() - began_s > patience_s:
                     say(f"it is not over after {patience_s:.0f} s; it goes on by itself: meshgauge mesh status")
                     return operation
+                self._say_what_it_waits_for(operation["waits_for"])
                 show(_now(operation, time.monotonic() - began_s))
                 if not seen["more"]:
                     time.sleep(_POLL_S)
+
+    def _say_what_it_waits_for(self, waits_for: str | None) -> None:
+        if waits_for is not None and waits_for != self._waits_for:
+            say(f"waits for {waits_for}")
+        self._waits_for = waits_for
 
     def _show(self, lines: Sequence[Mapping[str, Any]]) -> None:
         for line in lines:

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from meshgauge.errors import ConflictError, FencedError, UnknownNameError
-from meshgauge.operations import OperationClaim, OperationOutcome, OperationRequest
+from meshgauge.operations import CUT_OFF, OperationClaim, OperationOutcome, OperationRequest
 from meshgauge.store import events, schema
 from meshgauge.store.schema_operations import operation, operation_line
 
@@ -323,12 +323,12 @@ def end(
 def lose(connection: sa.Connection, operation_id: uuid.UUID, epoch: int, reason: str) -> None:
     """Fail an operation whose worker stopped renewing its lease. The caller gives the site back."""
     running = connection.execute(
-        sa.select(operation.c.id)
+        sa.select(operation.c.action)
         .where(operation.c.id == operation_id, operation.c.epoch == epoch, operation.c.state == "running")
         .with_for_update()
     ).one_or_none()
     if running is not None:
-        _finish(connection, operation_id, "failed", f"{reason}; what it left half done is swept away", {})
+        _finish(connection, operation_id, "failed", f"{reason}; {CUT_OFF[running.action]}", {})
 
 
 def request_cancel(connection: sa.Connection, operation_id: uuid.UUID, cancelled_by: str) -> OperationRow:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 import time
@@ -63,6 +64,13 @@ def test_an_object_is_named_versioned_and_refused_a_second_time(server: Ground, 
 )
 def test_what_is_no_name_label_or_kind_is_refused(server: Ground, space: str, manifest: Manifest, code: int) -> None:
     assert send(server, "POST", f"{space}/configmaps", manifest).status_code == code
+
+
+@pytest.mark.parametrize(("bytes_", "code"), [(1 << 20, 201), ((1 << 20) + 1, 422)])
+def test_what_is_too_long_for_a_secret_is_refused(server: Ground, space: str, bytes_: int, code: int) -> None:
+    data = {"data": {"release": base64.b64encode(b"x" * bytes_).decode()}}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, **data}
+    assert send(server, "POST", f"{space}/secrets", secret).status_code == code
 
 
 def test_a_dry_run_keeps_nothing(server: Ground, space: str) -> None:

@@ -14,6 +14,7 @@ from fake_kinds import Manifest, Resource
 _SUBDOMAIN: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _VALUE: Final = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?")
+_MOST_BYTES: Final = 1 << 20  # k8s.io/api/core/v1 MaxSecretSize
 _ONE_LABEL: Final = frozenset({"Namespace", "Service"})  # their names become DNS labels
 _FREE_NAMES: Final = frozenset({"ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"})
 _STATUS_FIRST: Final[Mapping[str, Manifest]] = {
@@ -69,6 +70,17 @@ def _check_key(resource: Resource, name: str, path: str, key: str) -> None:
     ok = _VALUE.fullmatch(last) and 0 < len(last) <= 63 and (not slash or _SUBDOMAIN.fullmatch(prefix.lower()))
     if not ok:
         raise invalid(resource, name, path, f'Invalid value: "{key}": name part must be at most 63 characters')
+
+
+def check_size(resource: Resource, manifest: Manifest) -> None:
+    """Refuse Secrets and ConfigMaps that are too long: Helm's releases are the ones that get there."""
+    if resource.stored_as not in (("", "secrets"), ("", "configmaps")):
+        return
+    values = [*(manifest.get("data") or {}).values(), *(manifest.get("binaryData") or {}).values()]
+    is_coded = resource.kind == "Secret"  # counted without its base64
+    if sum(len(base64.b64decode(v)) if is_coded else len(v) for v in values) > _MOST_BYTES:
+        why = f"Too long: may not be more than {_MOST_BYTES} bytes"
+        raise invalid(resource, manifest["metadata"]["name"], "data", why)
 
 
 def check_unchanged(resource: Resource, old: Manifest, new: Manifest) -> None:

@@ -154,6 +154,7 @@ class Store:
             else:
                 metadata["managedFields"] = given_owners
             fake_rules.with_defaults(resource, manifest)
+            fake_rules.check_size(resource, manifest)
             fake_rules.newborn(resource, manifest, self._version)
             return self._commit(resource, None, manifest, writer)
 
@@ -195,6 +196,7 @@ class Store:
             new = self._merged(resource, old, new, writer)
             fake_rules.check_labels(resource, new)
             fake_rules.with_defaults(resource, new)
+            fake_rules.check_size(resource, new)
             fake_rules.check_unchanged(resource, old, new)
             if not writer.subresource:
                 check_schema(resource, new)

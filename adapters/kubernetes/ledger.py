@@ -45,6 +45,7 @@ _CONFIG_MAP = Kind("v1", "ConfigMap")
 _NAME = "ledger"
 _PART_BYTES = 512 * 1024  # a ConfigMap holds 1 MiB, base64 takes a third
 _GONE_WITHIN_S = 120.0
+_BY_HAND = "remove what Meshgauge brought by hand, then delete namespace"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,13 +147,23 @@ class Ledger:
         self.stays = False
 
     def write(self) -> None:
-        """Write the whole record; the part that makes it valid comes last."""
+        """Write the whole record; cut off before its last step, the former one stays in force."""
         content = zlib.compress(json.dumps(_inventory_document(self.before)).encode(), 9)
+        mark = hashlib.sha256(content).hexdigest()
         parts = [content[start : start + _PART_BYTES] for start in range(0, len(content), _PART_BYTES)]
-        for number, part in enumerate(parts):
-            self._apply(f"before-{number}", {"binaryData": {"inventory": base64.b64encode(part).decode()}})
-        data = {"undertaking": json.dumps(_undertaking_document(self.undertaking)), "parts": str(len(parts))}
-        self._apply(_NAME, {"data": data})
+        names = [f"before-{mark[:8]}-{number}" for number in range(len(parts))]
+        for name, part in zip(names, parts, strict=True):
+            self._apply(name, {"binaryData": {"inventory": base64.b64encode(part).decode()}})
+        undertaking = json.dumps(_undertaking_document(self.undertaking))
+        self._apply(_NAME, {"data": {"undertaking": undertaking, "parts": " ".join(names), "sha256": mark}})
+        self._forget_all_but(names)
+
+    def _forget_all_but(self, names: Sequence[str]) -> None:
+        """Delete the parts of former records."""
+        labels = f"{LABEL_SITE}={self.owner.site},{LABEL_ENVIRONMENT}={self.owner.id}"
+        for item in self._cluster.metadata(_CONFIG_MAP, self.owner.namespace, labels):
+            if item["metadata"]["name"] not in (_NAME, *names):
+                self._cluster.delete(ObjectRef.of(item))
 
     def drop(self) -> None:
         """Remove the record, once nothing it names is left. Idempotent."""
@@ -205,7 +216,8 @@ def ledgers(cluster: Cluster, site: str | None = None) -> list[Ledger]:
     One that was not finished is left out: nothing was made under it, and its namespace carries our labels.
     """
     labels = f"{LABEL_OWNER}={OWNER},{LABEL_COMPONENT}={COMPONENT}" + (f",{LABEL_SITE}={site}" if site else "")
-    found = [_read(cluster, item) for item in cluster.metadata(NAMESPACE, labels=labels)]
+    spaces = [item for item in cluster.metadata(NAMESPACE, labels=labels) if _is_whole(item["metadata"]["labels"])]
+    found = [_read(cluster, item) for item in spaces]
     return sorted((ledger for ledger in found if ledger), key=lambda ledger: ledger.owner.epoch, reverse=True)
 
 
@@ -223,6 +235,10 @@ def _existing(cluster: Cluster, refs: Iterable[ObjectRef], owner: Owner) -> list
     return [entry for entry in found if not mark <= entry.labels.items()]
 
 
+def _is_whole(labels: Mapping[str, str]) -> bool:
+    return labels.get(LABEL_EPOCH, "").isdecimal() and LABEL_SITE in labels and LABEL_ENVIRONMENT in labels
+
+
 def _read(cluster: Cluster, namespace: Manifest) -> Ledger | None:
     labels = namespace["metadata"]["labels"]
     owner = Owner(labels[LABEL_SITE], int(labels[LABEL_EPOCH]), labels[LABEL_ENVIRONMENT])
@@ -230,21 +246,23 @@ def _read(cluster: Cluster, namespace: Manifest) -> Ledger | None:
     record = cluster.get(ObjectRef(_CONFIG_MAP, where, _NAME))
     if record is None:
         return None
-    parts = [_part(cluster, where, number) for number in range(int(record["data"]["parts"]))]
-    before = _inventory_of(json.loads(zlib.decompress(b"".join(parts))))
+    content = b"".join(_part(cluster, where, name) for name in record["data"]["parts"].split())
+    if hashlib.sha256(content).hexdigest() != record["data"]["sha256"]:
+        raise EnvironmentUpError(f"{_record_of(where)} was changed by somebody; {_BY_HAND} {where}")
+    before = _inventory_of(json.loads(zlib.decompress(content)))
     undertaking = _undertaking_of(json.loads(record["data"]["undertaking"]))
     return Ledger(cluster, owner, undertaking, before, stays=LABEL_STAYS in labels)
 
 
-def _part(cluster: Cluster, namespace: str, number: int) -> bytes:
-    ref = ObjectRef(_CONFIG_MAP, namespace, f"before-{number}")
-    found = cluster.get(ref)
+def _part(cluster: Cluster, namespace: str, name: str) -> bytes:
+    found = cluster.get(ObjectRef(_CONFIG_MAP, namespace, name))
     if found is None:
-        raise EnvironmentUpError(
-            f"{ref}, part of a record of what was in the cluster, is missing; "
-            f"compare the cluster by hand, then delete namespace {namespace}"
-        )
+        raise EnvironmentUpError(f"ConfigMap {name} of {_record_of(namespace)} is missing; {_BY_HAND} {namespace}")
     return base64.b64decode(found["binaryData"]["inventory"])
+
+
+def _record_of(namespace: str) -> str:
+    return f"the record of what was in the cluster (namespace {namespace})"
 
 
 # -- documents: what is written, in plain JSON

@@ -12,7 +12,7 @@ import yaml
 from fake_api import FakeCluster
 from fake_rights import Rule
 
-from adapters.kubernetes import connection
+from adapters.kubernetes import connection, kubeconfig
 from adapters.kubernetes.api import FIELD_MANAGER, Cluster, Kind, Manifest, ObjectRef, Permission
 from meshgauge.errors import ConfigurationError, EnvironmentUpError, ServiceUnavailableError
 
@@ -285,3 +285,13 @@ def test_a_token_in_a_file_is_read_anew_when_it_is_renewed(
         cluster.list(_MAP)
     token.write_text("admin-token\n")
     assert cluster.list(_MAP)
+
+
+def test_without_a_kubeconfig_a_pod_speaks_to_its_own_cluster(
+    tmp_path: Path, fake: FakeCluster, connected: _Connected, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = kubeconfig.only(yaml.safe_load(fake.kubeconfig.read_text()), "fake")
+    monkeypatch.setattr(kubeconfig, "in_cluster", lambda: own)
+    cluster = connected(tmp_path / "none")
+    assert cluster.name == "in-cluster"
+    assert cluster.list(Kind("v1", "Namespace"))

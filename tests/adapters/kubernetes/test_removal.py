@@ -325,8 +325,40 @@ def test_a_record_larger_than_a_config_map_is_kept_in_parts(
     assert known.undertaking == life.undertaking
 
 
-def test_a_record_with_a_part_missing_is_not_trusted(cluster: Cluster) -> None:
-    begin(cluster, _OWNER, _MESH)
-    cluster.delete(ObjectRef(_MAP, _OWNER.namespace, "before-0"))
-    with pytest.raises(EnvironmentUpError, match=r"before-0.*is missing"):
+def _parts(cluster: Cluster) -> list[ObjectRef]:
+    items = cluster.metadata(_MAP, _OWNER.namespace, f"{LABEL_SITE}={_OWNER.site}")
+    return [ObjectRef.of(item) for item in items if item["metadata"]["name"].startswith("before-")]
+
+
+def test_a_record_with_a_part_missing_or_changed_is_not_trusted(cluster: Cluster) -> None:
+    life = begin(cluster, _OWNER, _MESH)
+    (part,) = _parts(cluster)
+    cluster.patch(part, {"binaryData": {"inventory": "AAAA"}})
+    with pytest.raises(EnvironmentUpError, match="was changed by somebody"):
         find(cluster, _OWNER)
+    cluster.delete(part)
+    with pytest.raises(EnvironmentUpError, match=f"{part.name}.* is missing; .*delete namespace {_OWNER.namespace}"):
+        find(cluster, _OWNER)
+    life.write()
+    assert find(cluster, _OWNER) is not None
+
+
+def test_a_record_cut_off_while_it_is_written_anew_stays_as_it_was(fake: FakeCluster, cluster: Cluster) -> None:
+    life = begin(cluster, _OWNER, _MESH)
+    cluster.apply(_map("theirs", "default"))
+    fake.fail(1, 500, "PATCH", "*/configmaps/ledger")
+    with pytest.raises(EnvironmentUpError):
+        life.add(objects=[ObjectRef(_MAP, "default", "theirs")], releases=[("shop", "bench")])
+    known = find(cluster, _OWNER)
+    assert known is not None
+    assert known.undertaking == _MESH
+    assert not known.before.had(ObjectRef(_MAP, "default", "theirs"))
+
+
+def test_parts_of_former_records_are_dropped(cluster: Cluster) -> None:
+    life = begin(cluster, _OWNER, _MESH)
+    first = _parts(cluster)
+    cluster.apply(_map("theirs", "default"))
+    life.add(objects=[ObjectRef(_MAP, "default", "theirs")])
+    assert len(_parts(cluster)) == 1
+    assert _parts(cluster) != first

@@ -137,9 +137,9 @@ class Kuma:
         return [parity.namespace_of_mesh(order, NAMESPACE, {_INJECTION: "false"})]
 
     def releases(self, order: MeshOrder) -> Sequence[ChartRelease]:
-        """Return the one release. Before an upgrade in place the new chart's ``crds/`` have to be applied by hand.
+        """Return the one release, without its hooks, which need an image that has kubectl.
 
-        Its hooks would do that with an image that has kubectl; all they do is done from outside (objects, removal).
+        All they do is done from outside: ``objects``, ``removal``, and ``helm/crds.py`` for an upgrade in place.
         """
         return [ChartRelease(CHART, NAMESPACE, self.charts[CHART], order.chart_versions[CHART], _values(order))]
 

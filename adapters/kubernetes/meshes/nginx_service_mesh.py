@@ -60,7 +60,8 @@ class NginxServiceMesh:
     note: str = (
         "Archived in 2024. Whether its images can still be had is for you to find out: those of its hooks were "
         "bitnami's, those of SPIRE Google's. Its proxy is closed: threads, time-outs and pools are not told and cannot "
-        "be set, and its counters were read off its documentation."
+        "be set, and its counters were read off its documentation. Its chart registers a webhook that may refuse the "
+        "chart's own MeshConfig before its controller runs: then installing fails, and has to be tried again."
     )
     placements: tuple[Placement, ...] = ("pair", "client", "server")
 
@@ -148,12 +149,14 @@ class NginxServiceMesh:
     def enrolment(self, order: MeshOrder) -> Enrolment:
         """Return labels that say of every pod whether it gets a sidecar; its init container needs privileges."""
         sides = _SIDES[order.placement]
-        passed_by = {"config.nsm.nginx.com/ignore-outgoing-ports": str(order.master_port)}
+        off = {} if order.profile.mtls else {"config.nsm.nginx.com/mtls-mode": "off"}
+        passed_by = {"config.nsm.nginx.com/ignore-outgoing-ports": str(order.master_port)} if order.master_port else {}
         return Enrolment(
             namespace_labels={"pod-security.kubernetes.io/enforce": "privileged"},
             app_labels={_INJECTION: "enabled" if "server" in sides else "disabled"},
             load_labels={_INJECTION: "enabled" if "client" in sides else "disabled"},
-            load_annotations=passed_by if "client" in sides and order.master_port else {},
+            app_annotations=off if "server" in sides else {},
+            load_annotations=off | passed_by if "client" in sides else {},
         )
 
     def configuration(self, order: MeshOrder) -> Sequence[Manifest]:
@@ -207,10 +210,14 @@ class NginxServiceMesh:
 
 def _values(order: MeshOrder) -> dict[str, Any]:
     profile = order.profile
-    mode = "off" if not profile.mtls else "permissive" if profile.permissive else "strict"
+    # The chart writes the mode without quotes, and "off" is no text in YAML: the API server refuses its MeshConfig.
+    # Pods say it themselves, which only a strict mesh forbids. Seen with chart 2.0.0 and kube-apiserver 1.36.2.
+    mode = "strict" if profile.mtls and not profile.permissive else "permissive"
     values: dict[str, Any] = {
         "accessControlMode": "allow",
         "nginxErrorLogLevel": "warn",
+        # Nobody asks there. Empty, it becomes a null in the chart's MeshConfig, which the API server refuses, too.
+        "prometheusAddress": "prometheus.invalid:9090",
         "nginxLBMethod": "round_robin",  # as every other mesh; its own default weighs latencies
         "mtls": {"mode": mode, "persistentStorage": "off", "spireServerKeyManager": "memory", "caKeyType": "ec-p256"},
     }

@@ -100,15 +100,15 @@ def test_versions_are_those_of_the_mesh_with_the_newest_chart_of_each() -> None:
         osm.MESH.chart_versions("9.9", {"osm": INDEX[5:]})
 
 
-def test_nginx_is_told_its_mode() -> None:
-    modes = {
-        "plain": "off",
-        "mtls": "strict",
-        "permissive": "permissive",
-    }
+def test_nginx_is_told_its_mode_and_pods_that_it_is_off() -> None:
+    mesh = nginx_service_mesh.MESH
     profiles = {profile.name: profile for profile in PROFILES}
-    for name, mode in modes.items():
-        assert values(nginx_service_mesh.MESH, profiles[name])["mtls"]["mode"] == mode
+    modes = {name: values(mesh, profiles[name])["mtls"]["mode"] for name in ("plain", "mtls", "permissive")}
+    assert modes == {"plain": "permissive", "mtls": "strict", "permissive": "permissive"}, "never off: YAML's false"
+    off = {"config.nsm.nginx.com/mtls-mode": "off"}
+    plain, encrypted = mesh.enrolment(order(mesh)), mesh.enrolment(order(mesh, "mtls"))
+    assert (plain.app_annotations, plain.load_annotations) == (off, off)
+    assert (encrypted.app_annotations, encrypted.load_annotations) == ({}, {})
 
 
 def test_traefik_has_the_profiles_threads_pool_and_time_out_and_no_limit_of_its_chart() -> None:
@@ -133,7 +133,7 @@ def test_a_mirror_of_images_is_used(mesh: KubernetesMesh) -> None:
 def test_the_way_to_the_conductor_is_left_alone_and_sides_out_of_the_placement_say_so() -> None:
     mesh = nginx_service_mesh.MESH
     pair, server = mesh.enrolment(order(mesh, master_port=5557)), mesh.enrolment(order(mesh, placement="server"))
-    assert pair.load_annotations == {"config.nsm.nginx.com/ignore-outgoing-ports": "5557"}
+    assert pair.load_annotations["config.nsm.nginx.com/ignore-outgoing-ports"] == "5557"
     assert server.load_labels == {"injector.nsm.nginx.com/auto-inject": "disabled"}
     assert server.app_labels == {"injector.nsm.nginx.com/auto-inject": "enabled"}
     injected = osm.MESH.enrolment(order(osm.MESH, "mtls", master_port=5557))

@@ -94,10 +94,8 @@ class Linkerd:
         With packaging's order an edge release is newer than any 2.N: ``latest`` is the newest edge, ``previous`` the
         newest of the month before, ``>=2.18,<3`` the newest release.
         """
-        charts = {chart.version for chart in index if _is_known(chart.version)}
-        return {chart[2:]: chart for chart in charts} | {
-            release: chart for release, chart in RELEASES.items() if chart in charts
-        }
+        edges = {chart.version[2:]: chart.version for chart in index if _is_known(chart.version)}
+        return edges | {release: chart for release, chart in RELEASES.items() if chart in edges.values()}
 
     def chart_versions(self, version: str, indexes: Mapping[str, Sequence[ChartVersion]]) -> Mapping[str, str]:
         """Return the same version for both charts.

@@ -25,3 +25,11 @@ def manage_roles() -> tuple[Permission, ...]:
     """Return the rights to hand a mesh's own pods the roles its chart has, whatever these hold."""
     roles = (Permission(RBAC_GROUP, kind, (*MANAGE, *_BEYOND_ONES_OWN)) for kind in ("clusterroles", "roles"))
     return (*roles, *manage(RBAC_GROUP, "clusterrolebindings", "rolebindings"))
+
+
+def bring_gateway_api() -> tuple[Permission, ...]:
+    """Return the rights to bring the Gateway API into a cluster that has none: kinds, and the policy beside them."""
+    return (
+        *manage("apiextensions.k8s.io", "customresourcedefinitions"),
+        *manage("admissionregistration.k8s.io", "validatingadmissionpolicies", "validatingadmissionpolicybindings"),
+    )

@@ -11,7 +11,7 @@ from adapters.kubernetes import parity
 from adapters.kubernetes.api import Kind, Manifest, Permission
 from adapters.kubernetes.helm.contract import ChartRelease, ChartSource, ChartVersion
 from adapters.kubernetes.mesh import Containers, Injector, MeshOrder, Needs, Readiness, Residue, Rollout
-from adapters.kubernetes.rights import manage, manage_roles
+from adapters.kubernetes.rights import bring_gateway_api, manage, manage_roles
 from meshgauge.errors import ConfigurationError
 from meshgauge.plan import Profile
 
@@ -244,7 +244,7 @@ def envoy_features(profile: Profile) -> dict[str, str]:
 
 
 def permissions() -> list[Permission]:
-    """Return the rights the charts base and istiod and the objects of a profile take.
+    """Return the rights the charts base and istiod, the Gateway API and the objects of a profile take.
 
     Installing hands istiod roles that reach far (it reads every Secret): whoever does it holds the same rights, or
     may ``escalate`` and ``bind``. Source: rendered charts 1.29.6, 1.30.3, 1.31.0-rc.0.
@@ -254,7 +254,7 @@ def permissions() -> list[Permission]:
         *manage("", "configmaps", "namespaces", "secrets", "serviceaccounts", "services"),
         *manage("apps", "deployments"),
         *manage("admissionregistration.k8s.io", *webhooks),
-        *manage("apiextensions.k8s.io", "customresourcedefinitions"),
+        *bring_gateway_api(),
         *manage("gateway.networking.k8s.io", "gatewayclasses", "httproutes"),
         *manage("networking.istio.io", "destinationrules", "envoyfilters", "sidecars"),
         *manage("security.istio.io", "peerauthentications"),

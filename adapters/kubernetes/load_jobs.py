@@ -20,6 +20,7 @@ LOAD_PORT: Final = 8080  # nobody listens there: a Service has to have a port
 _USER: Final = 65_532  # any but root; the image of deploy/ runs as this one
 _MEMORY_REQUEST: Final = "256Mi"  # a load worker takes 90 MiB; histograms of long windows come on top
 _GRACE_S: Final = 2
+_LINGER_S: Final = 600  # after a trial; whoever was cut off in between leaves no pod that runs for good
 
 # What a probe's container exits with. Anything else means that the probe itself went wrong.
 ANSWERED: Final = 0
@@ -60,12 +61,14 @@ class OwnPods:
 def load_job(pods: OwnPods, enrolment: Enrolment, trial_id: str, master: str, count: int) -> Manifest:
     """Return the load workers of one trial: ``count`` pods, one try each, in the mesh as ``enrolment`` says.
 
-    The conductor ends them. A sidecar that knows no end of its own keeps its pod alive after that; the Job is deleted
-    when the next one is made, and with the environment.
+    The conductor ends their work. Their pods stay until the Job is deleted, when the next one is made or with the
+    environment: a native sidecar ends with its pod's work, and takes along what it counted before anybody has read it.
     """
     name = f"{LOAD}-{hashlib.sha256(trial_id.encode()).hexdigest()[:10]}"
     container = {
-        **_container(pods, LOAD, ["python", "-m", "workers.load.worker", "--master", master]),
+        **_container(
+            pods, LOAD, ["python", "-m", "workers.load.worker", "--master", master, "--linger-s", str(_LINGER_S)]
+        ),
         "resources": {"requests": {"cpu": f"{round(pods.cluster.load_cpu_cores * 1000)}m", "memory": _MEMORY_REQUEST}},
     }
     pod = _pod(container, token=enrolment.service_account_token)

@@ -18,7 +18,7 @@ from adapters.kubernetes.helm.contract import ChartRelease, ChartSource, HelmBac
 from adapters.kubernetes.load_jobs import OwnPods
 from adapters.kubernetes.mesh import Enrolment, Rollout
 from adapters.kubernetes.waiting import wait_gone, wait_pods, wait_ready
-from meshgauge.errors import ConfigurationError, EnvironmentUpError
+from meshgauge.errors import ConfigurationError, EnvironmentUpError, ServiceUnavailableError
 from meshgauge.workloads import ChartChoice
 
 OnLine = Callable[[str], None]
@@ -105,8 +105,10 @@ def _fetched(address: str) -> str:
                 content += part
                 if len(content) > _MANIFESTS_BYTES:
                     raise ConfigurationError(f"manifests {address}: larger than {_MANIFESTS_BYTES >> 20} MiB")
+    except httpx.HTTPStatusError as error:
+        raise ConfigurationError(f"manifests {address}: the server says {error.response.status_code}") from error
     except httpx.HTTPError as error:
-        raise EnvironmentUpError(f"manifests {address} cannot be had: {error}") from error
+        raise ServiceUnavailableError(f"manifests {address} cannot be had now: {error}") from error
     return content.decode()
 
 

@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import resource
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -41,17 +42,33 @@ def stay_on(cpus: tuple[int, ...]) -> None:
         raise ConfigurationError(f"a load worker cannot run on cores {cpus}, it may use {allowed}") from error
 
 
+def linger(seconds: float) -> None:
+    """Wait until somebody asks this process to end, at most ``seconds``. As PID 1 of a container, too."""
+    asked = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, asked)
+    signal.sigtimedwait(asked, seconds)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Serve one master until it says quit or falls silent."""
     parser = argparse.ArgumentParser(prog="python -m workers.load.worker", description=main.__doc__)
     parser.add_argument("--master", type=host_and_port, required=True, metavar="HOST:PORT")
+    parser.add_argument(
+        "--linger-s",
+        type=float,
+        default=0.0,
+        help="after a good end, stay for so long or until told to go: a proxy beside this process lives as long as it",
+    )
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.ERROR, format="load worker: %(message)s", stream=sys.stderr)
     allow_many_sockets()
     name = f"{socket.gethostname()}/{os.getpid()}"
     from workers.load.worker_side import serve  # noqa: PLC0415 - Locust patches the process and takes 0.3 s
 
-    return serve(name, *arguments.master)
+    code = serve(name, *arguments.master)
+    if code == 0 and arguments.linger_s > 0:
+        linger(arguments.linger_s)
+    return code
 
 
 if __name__ == "__main__":

@@ -31,9 +31,15 @@ def test_each_load_worker_is_a_pod_that_tries_once() -> None:
     assert pod["restartPolicy"] == "Never"
     (container,) = pod["containers"]
     assert container["image"] == "example/meshgauge:1"
-    assert container["command"] == ["python", "-m", "workers.load.worker", "--master", "192.0.2.7:40001"]
+    assert container["command"][:5] == ["python", "-m", "workers.load.worker", "--master", "192.0.2.7:40001"]
     assert container["resources"]["requests"]["cpu"] == "2500m"
     assert "limits" not in container["resources"]
+
+
+def test_load_workers_stay_after_their_work_so_that_their_proxies_can_be_read() -> None:
+    (container,) = load_jobs.load_job(PODS, ENROLMENT, "t", "a:1", 1)["spec"]["template"]["spec"]["containers"]
+    at = container["command"].index("--linger-s")
+    assert float(container["command"][at + 1]) >= 60
 
 
 def test_load_workers_are_in_the_mesh_as_the_enrolment_says() -> None:

@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help install demo test lint types layers pytest fidelity faults bench lock clean
+.PHONY: help install demo test lint types layers pytest fidelity faults cluster bench lock clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,9 @@ fidelity: $(VENV)/installed-dev ## Long: the instrument measured against known t
 faults: $(VENV)/installed-dev ## Long: every fault of the failure matrix, and a seeded chaos monkey
 	$(BIN)/python -m pytest tests/faults -m "not cluster and not bench"
 
+cluster: $(VENV)/installed-dev ## The contract suite against a real cluster: make cluster CONTEXT=kind-kind
+	MESHGAUGE_TEST_CONTEXT=$(CONTEXT) $(BIN)/python -m pytest tests/cluster -m cluster
+
 bench: $(VENV)/installed-dev ## Print speeds and ratios
 	for script in tests/bench/bench_*.py; do $(BIN)/python $$script || exit 1; done
 
@@ -54,6 +57,12 @@ lock: ## Pin the newest dependencies (needs uv)
 		--quiet --output-file requirements.lock
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-annotate \
 		--quiet --constraint requirements.lock --output-file requirements-dev.lock
+	uv pip compile pyproject.toml --extra helm --extra exchange --universal --python-version 3.11 --generate-hashes \
+		--no-annotate --quiet --constraint requirements-dev.lock --output-file deploy/requirements.lock
+
+rights: install ## Write again the rights each mesh takes into the Helm chart
+	for file in deploy/chart/meshgauge/files/rbac/*.yaml; do \
+		$(BIN)/meshgauge adapters rbac $$(basename $$file .yaml) > $$file || exit 1; done
 
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -111,3 +112,46 @@ def test_a_mesh_is_installed_configured_verified_and_leaves_nothing(ground: Grou
     finally:
         life.uninstall()
     assert everything(ground.client) == before
+
+
+@pytest.mark.parametrize("name", MAINTAINED)
+def test_a_mesh_is_upgraded_in_place_and_leaves_nothing(ground: Ground, life_of: Make, name: str) -> None:
+    before = everything(ground.client)
+    life, newer = life_of(name, 1), life_of(name, 0)
+    try:
+        life.install()
+        life.configure()
+        bring_application(ground, life)
+        life.settle()
+        life.upgrade(newer.mesh_order.version)
+        assert [check for check in life.verify() if not check.passed] == []
+        assert life.provenance()["mesh"]["version"] == newer.mesh_order.version
+    finally:
+        life.uninstall()
+    assert everything(ground.client) == before
+
+
+@pytest.mark.parametrize("name", MAINTAINED)
+def test_a_mesh_leaves_what_a_neighbour_had_there_before(ground: Ground, life_of: Make, name: str) -> None:
+    space = f"{ground.namespace}-neighbour"
+    ground.client.post("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": space}})
+    theirs = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "istio-ca-root-cert", "namespace": space}}
+    ground.client.post(f"/api/v1/namespaces/{space}/configmaps", theirs)
+    eventually(lambda: ground.client.get(f"/api/v1/namespaces/{space}/configmaps/kube-root-ca.crt"))
+    before = everything(ground.client)
+    life = life_of(name)
+    try:
+        life.install()
+        life.configure()
+    finally:
+        life.uninstall()
+    after = everything(ground.client)
+    ground.client.delete(f"/api/v1/namespaces/{space}")
+    assert after == before
+
+
+def eventually(true: Callable[[], object], within_s: float = 60.0) -> None:
+    deadline_s = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < deadline_s, "it did not come true"
+        time.sleep(0.1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -300,9 +301,18 @@ def write(folder: Path) -> Path:
     return folder
 
 
+def _template(manifest: Manifest) -> str:
+    """Return the text for Helm. Whoever starts lenient is turned strict by its controller, which an upgrade leaves so.
+
+    Source: istio 1.30.3, base/templates/defaultrevision-validatingwebhookconfiguration.yaml.
+    """
+    lenient = re.compile(r"^( *failurePolicy: Ignore)$", re.MULTILINE)
+    return lenient.sub(r"{{- if not .Release.IsUpgrade }}\n\1\n{{- end }}", yaml.safe_dump(manifest))
+
+
 def _archive(chart: Chart, head: Manifest) -> bytes:
     files = {"Chart.yaml": yaml.safe_dump(head), "values.yaml": "{}\n"}
-    files |= {f"templates/{number:03}.yaml": yaml.safe_dump(one) for number, one in enumerate(chart.templates)}
+    files |= {f"templates/{number:03}.yaml": _template(one) for number, one in enumerate(chart.templates)}
     files |= {f"crds/{number:03}.yaml": yaml.safe_dump(one) for number, one in enumerate(chart.crds)}
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:

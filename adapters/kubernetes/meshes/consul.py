@@ -28,7 +28,7 @@ from adapters.kubernetes.mesh import (
     Rollout,
     Upkeep,
 )
-from adapters.kubernetes.rights import manage, manage_roles
+from adapters.kubernetes.rights import bring_gateway_api, manage, manage_roles
 from meshgauge.errors import ConfigurationError
 from meshgauge.matrix import Role
 from meshgauge.plan import Placement, Profile
@@ -136,7 +136,7 @@ class Consul:
             *manage("apps", "deployments", "statefulsets"),
             *manage("batch", "jobs"),
             *manage("admissionregistration.k8s.io", "mutatingwebhookconfigurations", "validatingwebhookconfigurations"),
-            *manage("apiextensions.k8s.io", "customresourcedefinitions"),
+            *bring_gateway_api(),
             *manage("gateway.networking.k8s.io", "gatewayclasses"),
             # Of our own entries; the others where an uninstallation that was cut short is taken up.
             *(permission for group in _GROUPS for permission in manage(group, "*")),

@@ -44,3 +44,13 @@ def test_the_image_copies_files_that_exist_and_starts_a_command_that_exists() ->
     assert "USER 10001" in text
     answer = CliRunner().invoke(app, ["up", "--help"])
     assert "--foreground" in answer.output
+
+
+def test_the_image_has_the_versions_that_are_tested() -> None:
+    def pins(path: str) -> dict[str, str]:
+        lines = re.findall(r"^([a-z0-9._-]+)==([^ ;]+)", (ROOT / path).read_text(), re.MULTILINE)
+        return dict(lines)
+
+    image, tested = pins("deploy/requirements.lock"), {**pins("requirements-dev.lock"), **pins("requirements.lock")}
+    assert {"helm-python-sdk", "pyarrow"} <= set(image)
+    assert {name: version for name, version in image.items() if tested.get(name) != version} == {}

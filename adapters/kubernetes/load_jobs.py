@@ -26,17 +26,18 @@ _LINGER_S: Final = 600  # after a trial; whoever was cut off in between leaves n
 ANSWERED: Final = 0
 REFUSED: Final = 3
 
-# One request without any mesh: the expected reply means that plaintext was let in; any other (Linkerd answers 403), or
-# a connection that is reset, closed or ignored, means that it was not.
+# One request without any mesh: the expected reply means that plaintext was let in, and so does an application that
+# does not know the method; any other (Linkerd answers 403), or a connection that is reset, closed or ignored, means
+# that it was not.
 _PROBE: Final = f"""\
 import http.client, sys
-host, port, path, expected = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+host, port, method, path, expected = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4], int(sys.argv[5])
 connection = http.client.HTTPConnection(host, port, timeout=10)
 try:
-    connection.request("GET", path)
+    connection.request(method, path)
     status = connection.getresponse().status
     print("status", status)
-    sys.exit({ANSWERED} if status == expected else {REFUSED})
+    sys.exit({ANSWERED} if status in (expected, 405, 501) else {REFUSED})
 except (OSError, http.client.HTTPException) as error:
     print(f"{{type(error).__name__}}: {{error}}")
     sys.exit({REFUSED})
@@ -94,9 +95,9 @@ def load_service(pods: OwnPods) -> Manifest:
     }
 
 
-def probe_job(pods: OwnPods, target: Endpoint, path: str, expected_status: int) -> Manifest:
+def probe_job(pods: OwnPods, target: Endpoint, path: str, expected_status: int, method: str = "GET") -> Manifest:
     """Return a Job that sends one request without a mesh, to be made in a namespace that is not enrolled."""
-    arguments = [target.host, str(target.port), path, str(expected_status)]
+    arguments = [target.host, str(target.port), method, path, str(expected_status)]
     container = _container(pods, PROBE, ["python", "-c", _PROBE, *arguments])
     container["terminationMessagePolicy"] = "FallbackToLogsOnError"  # what it said stands in the pod's status
     return _job(pods, PROBE, PROBE, _pod(container, token=False), 1)

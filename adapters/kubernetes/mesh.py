@@ -134,6 +134,7 @@ class Enrolment:
     app_service_protocol: str = "http"  # the Service port's appProtocol, and the prefix of its name
     app_host: str = ""  # where load is sent instead of the Service's name (Traefik Mesh)
     service_account_token: bool = False
+    probe_method: str = "GET"  # of a probe from outside: Linkerd lets everybody GET the path the kubelet asks for
 
 
 @dataclass(frozen=True, slots=True)

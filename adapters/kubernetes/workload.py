@@ -205,7 +205,8 @@ class ClusterWorkload:
         metadata = {"name": outside.namespace, "labels": dict(self._order.labels)}
         self._cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
         spec = self._order.key.workload.spec
-        job = load_jobs.probe_job(outside, self.endpoint(), spec.health_path, spec.expected_status)
+        method = self._order.enrolment.probe_method
+        job = load_jobs.probe_job(outside, self.endpoint(), spec.health_path, spec.expected_status, method)
         self._cluster.apply(job)
         code, said = self._probe_result(ObjectRef.of(job))
         self._cluster.delete(where)

@@ -199,6 +199,7 @@ class Linkerd:
             namespace_labels={LABEL_MESH: self.name},
             app_annotations=_annotations(order, order.placement in ("pair", "server")),
             load_annotations=_annotations(order, order.placement in ("pair", "client")),
+            probe_method="HEAD",  # whatever is strict, a GET of a path that is probed for health is let in
         )
 
     def configuration(self, order: MeshOrder) -> Sequence[Manifest]:

@@ -88,9 +88,9 @@ def refusing_server() -> Iterator[int]:
         thread.join()
 
 
-def probed(port: int, path: str) -> subprocess.CompletedProcess[str]:
+def probed(port: int, path: str, method: str = "GET") -> subprocess.CompletedProcess[str]:
     """Run what the probe's container runs."""
-    job = load_jobs.probe_job(PODS, Endpoint("127.0.0.1", port), path, 200)
+    job = load_jobs.probe_job(PODS, Endpoint("127.0.0.1", port), path, 200, method)
     (container,) = job["spec"]["template"]["spec"]["containers"]
     program, *words = container["command"]
     assert program == "python"
@@ -102,6 +102,12 @@ def test_a_probe_tells_an_answer_from_a_refusal(refusing_server: int) -> None:
     refused = probed(refusing_server, "/shut")
     assert refused.returncode == REFUSED
     assert "403" in refused.stdout
+
+
+def test_a_probe_takes_an_application_that_does_not_know_its_method_for_an_answer(refusing_server: int) -> None:
+    answered = probed(refusing_server, "/shut", "HEAD")
+    assert answered.returncode == ANSWERED, "this server says 501 to HEAD: the request came through"
+    assert "501" in answered.stdout
 
 
 def test_a_probe_takes_a_closed_port_for_a_refusal() -> None:

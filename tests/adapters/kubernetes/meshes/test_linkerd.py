@@ -168,6 +168,10 @@ def test_strict_demands_an_identity_and_permissive_does_not(
         assert side["config.linkerd.io/default-inbound-policy"] == policy
 
 
+def test_a_probe_from_outside_does_not_ask_as_the_kubelet_does(order: Callable[..., MeshOrder]) -> None:
+    assert MESH.enrolment(order()).probe_method == "HEAD", "its policy lets everybody GET what is probed for health"
+
+
 def test_only_the_profile_that_asks_for_it_logs_requests(order: Callable[..., MeshOrder]) -> None:
     assert MESH.enrolment(order(OBSERVED)).app_annotations["config.linkerd.io/access-log"] == "json"
     assert "config.linkerd.io/access-log" not in MESH.enrolment(order()).app_annotations

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from adapters.contract import Check
-from adapters.kubernetes.api import Cluster, Manifest
+from adapters.kubernetes.api import Cluster, Kind, Manifest, ObjectRef
 from adapters.kubernetes.load_jobs import POD
 from adapters.kubernetes.mesh import Containers, KubernetesMesh, MeshOrder, MetricsEndpoint, Passage
 from adapters.kubernetes.pods import is_running, name_of, nodes_of
@@ -15,6 +15,7 @@ from adapters.kubernetes.workload import APP_PODS, LOAD_PODS
 from meshgauge.errors import MeshgaugeError
 from meshgauge.matrix import Role
 
+_SERVICE: Final = Kind("v1", "Service")
 _AT_ONCE: Final = 8
 _READ_S: Final = 10.0
 _SIDES: Final = {"server": APP_PODS, "client": LOAD_PODS}
@@ -61,11 +62,24 @@ class Proxies:
     def _pods(self, group: Containers, role: Role) -> Sequence[Manifest]:
         own = self._order.namespace
         namespace = group.namespace or own
-        labels = group.labels or (_SIDES.get(role, "") if namespace == own else "")
+        labels = group.labels or (self._side(role) if namespace == own else "")
         pods = [pod for pod in self._cluster.list(POD, namespace, labels or None) if is_running(pod)]
         if namespace == own:
             return pods
+        # A data plane of the nodes: on those in play alone.
         in_play = nodes_of(
             [pod for side in _SIDES.values() for pod in self._cluster.list(POD, own, side) if is_running(pod)]
         )
         return [pod for pod in pods if nodes_of([pod]) & in_play]
+
+    def _side(self, role: Role) -> str:
+        """Return the selector of the pods of a role: of the application, those behind the Service load is sent to.
+
+        Its other pods pass what the application's parts say to each other, which nobody counted when it was sent.
+        """
+        if role == "server":
+            service = self._cluster.get(ObjectRef(_SERVICE, self._order.namespace, self._order.app))
+            selector = ((service or {}).get("spec") or {}).get("selector") or {}
+            if selector:
+                return ",".join(f"{name}={value}" for name, value in selector.items())
+        return _SIDES.get(role, "")

@@ -196,8 +196,8 @@ class OpenServiceMesh:
         return _taken(text, f"{upstream}|local")
 
     def removal(self, order: MeshOrder) -> Sequence[ObjectRef]:
-        """Return the configuration: it is of kinds that OSM's own webhook converts, which has to run for that."""
-        return [_MESH_CONFIG]
+        """Return nothing: its objects are stored in the version asked for, and need no webhook to convert them."""
+        return ()
 
     def residue(self) -> Residue:
         """Return kinds, webhooks and namespace; the chart's last hook removes some of it where it can run."""

@@ -58,32 +58,13 @@ def webhook(kind: str, name: str, namespace: str) -> Manifest:
     """Return a webhook configuration a controller makes for itself; it sees nothing a test makes."""
     one = {
         "name": f"{name}.puppet.example",
-        "clientConfig": {"service": {"name": "none", "namespace": namespace}, "caBundle": CA_BUNDLE},
+        # No Service: a real API server's webhooks that name one are redirected to the puppet, which made none of these.
+        "clientConfig": {"url": f"https://{namespace}.invalid/", "caBundle": CA_BUNDLE},
         "rules": [],
         "sideEffects": "None",
         "admissionReviewVersions": ["v1"],
     }
     return {"apiVersion": f"{_ADMISSION}/v1", "kind": kind, "metadata": {"name": name}, "webhooks": [one]}
-
-
-def _webhook(sort: str, name: str, service: str, namespaces: Mapping[str, str]) -> tuple[str, Manifest]:
-    """Return a webhook a control plane registers by itself, for pods of the namespaces chosen. Nobody answers it."""
-    hook = {
-        "name": f"{service}.example.com",
-        "clientConfig": {"url": "https://127.0.0.1:9/", "caBundle": base64.b64encode(b"puppet").decode()},
-        "failurePolicy": "Ignore",
-        "namespaceSelector": {"matchLabels": dict(namespaces)},
-        "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}],
-        "admissionReviewVersions": ["v1"],
-        "sideEffects": "None",
-    }
-    manifest = {
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": f"{sort}WebhookConfiguration",
-        "metadata": {"name": name},
-        "webhooks": [hook],
-    }
-    return f"/apis/admissionregistration.k8s.io/v1/{sort.lower()}webhookconfigurations", manifest
 
 
 CONTROL_PLANES: Final = (

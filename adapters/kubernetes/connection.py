@@ -33,6 +33,7 @@ from adapters.kubernetes.refusals import ExpiredError, NotThereError
 from adapters.kubernetes.wire import Query, Wire
 from meshgauge.errors import ConfigurationError, EnvironmentUpError, ServiceUnavailableError
 
+_SHORT_WATCH_S = 0.2  # a server that ends watches at once is not asked for others in a circle
 _ASKED_AT_ONCE = 8  # questions about rights
 _PAGE = 500  # objects a page of a list, as kubectl asks
 
@@ -124,20 +125,28 @@ class ApiServer:
     def watch(
         self, kind: Kind, namespace: str | None, timeout_s: float, labels: str | None = None, fields: str | None = None
     ) -> Iterator[WatchEvent]:
-        """Yield what there is, then what changes; a kind that is not served has neither."""
+        """Yield what there is, then what changes, also what went unseen; a kind that is not served has neither."""
         deadline = time.monotonic() + timeout_s
-        selectors = _selectors(labels, fields)
+        selectors, known = _selectors(labels, fields), dict[tuple[str, str], Manifest]()
         while True:
             found, since = self._list(kind, namespace, labels, fields, "application/json")
+            there = {_name_of(item): item for item in found}
+            yield from (WatchEvent("DELETED", item) for name, item in known.items() if name not in there)
+            known = there
             yield from (WatchEvent("ADDED", item) for item in found)
             served = self._find(kind) if since else None
             while served is not None and since and time.monotonic() < deadline:
-                path = _path(served, namespace or "", "")
+                path, began = _path(served, namespace or "", ""), time.monotonic()
                 for change in self._follow(path, f"watch {served.plural}", selectors, since, deadline):
                     if isinstance(change, str):
                         since = change
-                    else:
-                        yield change
+                        continue
+                    known[_name_of(change.object)] = change.object
+                    if change.type == "DELETED":
+                        del known[_name_of(change.object)]
+                    yield change
+                if time.monotonic() - began < _SHORT_WATCH_S < deadline - time.monotonic():
+                    time.sleep(_SHORT_WATCH_S)
             if served is None or time.monotonic() >= deadline:
                 return
 
@@ -324,6 +333,10 @@ def _path(served: ServedKind, namespace: str, name: str) -> str:
     if served.is_namespaced and (namespace or name):
         parts += ["namespaces", quote(namespace or "default", safe="")]
     return "/".join([*parts, served.plural, *([quote(name, safe="")] if name else [])])
+
+
+def _name_of(item: Manifest) -> tuple[str, str]:
+    return item["metadata"].get("namespace", ""), item["metadata"]["name"]
 
 
 def _type(kind: Kind) -> Manifest:

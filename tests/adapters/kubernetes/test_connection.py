@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -169,6 +170,25 @@ def test_a_watch_that_is_ended_early_is_taken_up_again(fake: FakeCluster, cluste
             break
     changer.join()
     assert seen == {"x": "1"}
+
+
+def test_what_goes_while_nobody_watches_is_told_as_deleted(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster.apply(_map("a"))
+    cluster.apply(_map("b"))
+
+    def lost(*_: Any) -> Iterator[str]:
+        """End a watch with 410, after what it would have told was missed."""
+        cluster.delete(ObjectRef(_MAP, "default", "a"))
+        yield ""
+
+    monkeypatch.setattr(cluster, "_follow", lost)
+    seen = []
+    for event in cluster.watch(_MAP, "default", 20.0):
+        seen.append((event.type, event.object["metadata"]["name"]))
+        if event.type == "DELETED":
+            break
+    assert ("ADDED", "a") in seen
+    assert seen[-1] == ("DELETED", "a")
 
 
 def test_a_connection_that_is_cut_is_opened_again_where_that_is_safe(fake: FakeCluster, cluster: Cluster) -> None:

@@ -46,9 +46,10 @@ _GATEWAY_CLASS: Final = ObjectRef(Kind("gateway.networking.k8s.io/v1", "GatewayC
 _GATEWAY_CLASS_CONFIG: Final = ObjectRef(Kind(_API, "GatewayClassConfig"), "", "consul-api-gateway")
 
 _RELEASED: Final = re.compile(r"^[0-9]+\.[0-9]+\.[0-9]+(-(rc|beta)[0-9]+)?$")
-# The first Consul all of whose newest charts can run the data plane as a native sidecar, so that Jobs end.
-# Source: hashicorp/consul-k8s, control-plane/connect-inject/constants at its tags.
-_OLDEST: Final = Version("1.21.5")
+# From this chart on the data plane can run as a native sidecar, so that Jobs end, and the controllers of Consul 1.21
+# do without experimental kinds of the Gateway API. Source: hashicorp/consul-k8s, connect-inject/constants and
+# api-gateway/controllers at its tags.
+_OLDEST_CHART: Final = Version("1.8.14")
 
 _ALWAYS_ENCRYPTS: Final = (
     "plain: Consul's proxies encrypt whatever passes between them and have no switch for it; choose a profile with mtls"
@@ -81,8 +82,8 @@ class Consul:
         for chart in index:
             if not (_RELEASED.match(chart.app_version) and _RELEASED.match(chart.version)):
                 continue
-            known = newest.get(chart.app_version)
-            if Version(chart.app_version) >= _OLDEST and (known is None or Version(chart.version) > Version(known)):
+            known = Version(newest.get(chart.app_version, "0"))
+            if Version(chart.version) > known and Version(chart.version) >= _OLDEST_CHART:
                 newest[chart.app_version] = chart.version
         return newest
 
@@ -234,8 +235,8 @@ class Consul:
 def _watches_tcp_routes(version: str) -> bool:
     """Return whether its controllers insist on TCPRoute v1alpha2, which no Gateway API of the standard channel has.
 
-    Source: hashicorp/consul-k8s, control-plane/api-gateway/controllers at v1.8.16, v1.9.11 and v2.0.3; newer charts
-    of 1.21 were given the controllers of 2.0, those of 1.22 were not.
+    Source: hashicorp/consul-k8s, control-plane/api-gateway/controllers at v1.8.16, v1.9.11 and v2.0.3: the newer
+    charts of 1.21 were given the controllers of 2.0, those of 1.22 were not.
     """
     return Version("1.22") <= Version(version) < Version("2.0.0rc0")
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from meshgauge.errors import MeasurementError
+from meshgauge.errors import ConfigurationError, MeasurementError
 from meshgauge.trial import LoadResult
 from workers import guard
 from workers.load.launch import start_master
@@ -124,7 +124,17 @@ class LoadRun:
 
 
 def free_address(host: str = "127.0.0.1") -> str:
-    """Return HOST:PORT nobody listens on now; ``host`` is how load workers reach this machine."""
+    """Return HOST:PORT nobody listens on now; ``host`` is how load workers reach this machine.
+
+    Raises:
+        ConfigurationError: it is no address of this machine.
+    """
     with socket.socket() as probe:
-        probe.bind((host, 0))
+        try:
+            probe.bind((host, 0))
+        except OSError as error:
+            raise ConfigurationError(
+                f"nothing can listen on {host} here ({error.strerror}): set MESHGAUGE_ADVERTISE_HOST to an address or "
+                "name of this host that load workers can reach"
+            ) from error
         return f"{host}:{probe.getsockname()[1]}"

@@ -200,7 +200,8 @@ def _version(facts: Facts, ask: Ask) -> Iterator[str]:
 def _lives(facts: Facts) -> Iterator[str]:
     for life in facts.lives:
         if life.stays:
-            yield f"{life} is installed there to stay: end it with 'meshgauge mesh uninstall' first"
+            mesh = life.undertaking.mesh
+            yield f"{life} is installed there to stay: end it with 'meshgauge mesh uninstall {mesh}' first"
         else:
             yield (
                 f"{life} is still there: two in one cluster disturb each other; wait for its end, "

@@ -9,7 +9,7 @@ from typing import Any
 from adapters.contract import Artefact, Check, Endpoint, EnvironmentOrder
 from adapters.kubernetes import evidence, treatment
 from adapters.kubernetes.api import Cluster, Manifest
-from adapters.kubernetes.application import APP, AppOrder, service_of
+from adapters.kubernetes.application import LOAD, AppOrder, service_of
 from adapters.kubernetes.arms import MeshOf, adapter_of
 from adapters.kubernetes.components import watched
 from adapters.kubernetes.counters import KubernetesMeter
@@ -143,22 +143,21 @@ class Standing:
 
     def verify_before(self) -> Sequence[Check]:
         """Look at pods, control plane and plaintext, and remember the counters."""
-        checks = [*self._check_pods(), treatment.check_losses(self.losses()), *self._life.verify()]
-        plaintext = self._check_plaintext()
+        checks = [self._check_side("app", APP_PODS)]
+        if self._order.key.infrastructure.brings_load_workers:
+            checks.append(self._check_side("load", LOAD_PODS))
+        checks += [treatment.check_losses(self.losses()), *self._life.verify(), *self._check_plaintext()]
         if self._mesh is None:
             return checks
         proxies = Proxies(self._cluster, self._mesh, self._life.mesh_order)
         self._passages = proxies.passages()
         synced = (treatment.check_sync(role, read) for role, read in self._passages.items())
-        return [*checks, *plaintext, *proxies.problems, *(check for check in synced if check is not None)]
+        return [*checks, *proxies.problems, *(check for check in synced if check is not None)]
 
-    def _check_pods(self) -> list[Check]:
-        own: dict[Side, frozenset[str]] = {"app": self.workload.own_containers, "load": frozenset({"load"})}
+    def _check_side(self, side: Side, labels: str) -> Check:
+        own: dict[Side, frozenset[str]] = {"app": self.workload.own_containers, "load": frozenset({LOAD})}
         expected = Expected.of(own, self._containers(), self._namespace)
-        sides: list[tuple[Side, str]] = [(APP, APP_PODS)]
-        if self._order.key.infrastructure.brings_load_workers:
-            sides.append(("load", LOAD_PODS))
-        return [treatment.check_containers(side, self._pods(labels), expected) for side, labels in sides]
+        return treatment.check_containers(side, self._pods(labels), expected)
 
     def _check_plaintext(self) -> list[Check]:
         """Probe once: what lets plaintext in does so from the start."""
@@ -173,7 +172,7 @@ class Standing:
         """Compare counters, and look once more for what did not last."""
         checks = [treatment.check_losses(self.losses())]
         if self._mesh is None:
-            return [*checks, *self._check_pods()[:1]]  # the application's: load workers may have gone by now
+            return [*checks, self._check_side("app", APP_PODS)]  # load workers may have gone by now
         mtls = self._order.key.profile.mtls
         proxies = Proxies(self._cluster, self._mesh, self._life.mesh_order)
         now = proxies.passages()

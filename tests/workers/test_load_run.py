@@ -1,6 +1,8 @@
-"""Where a Locust master listens: an address of this host, or a sentence that says what to set."""
+"""Where the Locust master listens."""
 
 from __future__ import annotations
+
+import socket
 
 import pytest
 
@@ -8,13 +10,13 @@ from meshgauge.errors import ConfigurationError
 from workers.load_run import free_address
 
 
-def test_an_address_of_this_host_gets_a_free_port() -> None:
-    host, _, port = free_address("127.0.0.1").rpartition(":")
-    assert host == "127.0.0.1"
-    assert int(port) > 0
+def test_a_free_address_can_be_listened_at() -> None:
+    host, _, port = free_address().rpartition(":")
+    with socket.socket() as listening:
+        listening.bind((host, int(port)))
 
 
-@pytest.mark.parametrize("host", ["203.0.113.77", "no-such-host.invalid"])  # documentation's own, on no host
-def test_an_address_of_elsewhere_is_refused_with_the_setting(host: str) -> None:
-    with pytest.raises(ConfigurationError, match=rf"{host}.*MESHGAUGE_ADVERTISE_HOST"):
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
+def test_an_address_this_host_does_not_have_is_told_with_the_setting(host: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"can listen on {host} here .*MESHGAUGE_ADVERTISE_HOST"):
         free_address(host)

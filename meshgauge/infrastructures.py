@@ -53,7 +53,7 @@ class Cluster(Strict):
     prometheus_url: str | None = Field(
         default=None,
         pattern=r"^https?://[!-~]+$",
-        description="where the proxies' own metrics are kept, for the record",
+        description="where the proxies' own metrics are kept, for the record; an operator must allow it",
     )
 
 

@@ -54,7 +54,7 @@ class Settings(BaseSettings):
         default=True, description="plans may name programs and Locust files to run (off for remote submitters)"
     )
     allowed_targets: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(), description="networks external load may be sent to, CIDR, comma separated"
+        default=(), description="networks external load may be sent to, and Prometheus asked in, CIDR, comma separated"
     )
     allowed_clusters: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),

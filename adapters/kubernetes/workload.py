@@ -138,8 +138,11 @@ class ClusterWorkload:
         """Apply the application's objects, and the Service that stands for the load."""
         documents = documents_of(self._order, self._helm, self._cluster.version())
         if documents:
-            scopes = {served.kind: served.is_namespaced for served in self._cluster.kinds()}
-            self._objects = application.users_objects(self._order, documents, scopes.get)
+            # By group and name: what is not the preferred version of a kind is served all the same.
+            scopes = {(one.kind.group, one.kind.name): one.is_namespaced for one in self._cluster.kinds()}
+            self._objects = application.users_objects(
+                self._order, documents, lambda kind: scopes.get((kind.group, kind.name))
+            )
         else:
             self._objects = application.own_objects(self._order)
         self._on_line(f"applying {self._order.key.workload.label}: {len(self._objects)} objects")

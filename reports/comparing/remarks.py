@@ -79,6 +79,7 @@ def remarks_on(
         *_implausible_levels(readings),
         *_implausible_additions(answers.get("baseline", ())),
         *_features_that_cost_nothing(answers.get("profile", ())),
+        *_differing_nodes(run),
         *_labels(run, readings),
     ]
     rank = {"alarm": 0, "warning": 1, "note": 2}
@@ -321,6 +322,23 @@ def _features_that_cost_nothing(comparisons: Iterable[Comparison]) -> Iterator[R
                 "warning",
                 f"{c.pair.label} ({c.pair.scope}): more features, yet {c.verdict.word} in {c.metric.title}. "
                 "Look at the rendered configurations before believing it.",
+            )
+
+
+def _differing_nodes(run: RunRecord) -> Iterator[Remark]:
+    """Warn of blocks whose arms ran on different nodes of their cluster: they are compared with each other."""
+    places = {cell.environment.key: cell.environment.infrastructure.name for cell in run.cells}
+    used: dict[tuple[str, int], set[frozenset[str]]] = defaultdict(set)
+    for environment in run.environments:
+        if environment.outcome == "done" and (nodes := environment.provenance.get("nodes")):
+            used[places.get(environment.key, ""), environment.block].add(frozenset(nodes))
+    for place in sorted({place for place, _ in used}):
+        blocks = [str(block + 1) for (name, block), sets in sorted(used.items()) if name == place and len(sets) > 1]
+        if blocks:
+            yield Remark(
+                "warning",
+                f"{place}: arms did not run on the same nodes in block{'s' if len(blocks) > 1 else ''} "
+                f"{', '.join(blocks)}, so they differ by their nodes, too. Give app_nodes and load_nodes.",
             )
 
 

@@ -148,3 +148,19 @@ def test_engines_other_than_the_native_one_are_named(make_run: MakeRun) -> None:
 @pytest.mark.parametrize(("comparisons", "limit"), [(20, 4), (40, 6), (100, 11)])
 def test_the_aa_alarms_bound_gives_the_protocols_limits(comparisons: int, limit: int) -> None:
     assert stats.binom.sf(limit - 1, comparisons, 0.05) <= AA_ALARM_P < stats.binom.sf(limit - 2, comparisons, 0.05)
+
+
+def test_arms_of_a_block_that_ran_on_different_nodes_are_warned_of(make_run: MakeRun) -> None:
+    def on_nodes(run: RunRecord, elsewhere: str) -> RunRecord:
+        def placed(at: int, name: str) -> dict[str, object]:
+            return {"nodes": {"n1": {"cores": 8}, (elsewhere if at == 2 else "n2"): {"cores": 8}}, "name": name}
+
+        return replace(
+            run,
+            environments=tuple(replace(one, provenance=placed(at, one.key)) for at, one in enumerate(run.environments)),
+        )
+
+    run = make_run(blocks=6)
+    assert "same nodes" not in _said(on_nodes(run, "n2"))
+    block = run.environments[2].block + 1
+    assert f"did not run on the same nodes in block {block}, so" in _said(on_nodes(run, "n3"))

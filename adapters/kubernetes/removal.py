@@ -176,7 +176,7 @@ class _Removal:
 
     def _delete(self, refs: Sequence[ObjectRef]) -> None:
         """Delete and see gone; what hangs on a controller that is gone is let go, the rest is kept for the end."""
-        there = [ref for ref in refs if self._cluster.delete(ref)]
+        there = [ref for ref in refs if self._is_going(ref)]
         if not there:
             return
         self._on_line(f"removing {_listed(there)}")
@@ -184,6 +184,16 @@ class _Removal:
             self._wait(there)
         except EnvironmentUpError as error:
             self._let_go_or_note(there, error)
+
+    def _is_going(self, ref: ObjectRef) -> bool:
+        """Delete one; return whether it is on its way out. A refusal is told at the end: the rest goes first."""
+        try:
+            return self._cluster.delete(ref)
+        except EnvironmentUpError as error:  # a webhook in the way, or a namespace that is being ended already
+            self._on_line(str(error))
+            self._stuck.append(str(error))
+            found = self._cluster.get(ref)
+            return found is not None and entry_of(found).is_going
 
     def _let_go_or_note(self, refs: Sequence[ObjectRef], error: EnvironmentUpError) -> None:
         if self._controllers_are_gone and (held := self._held_by_the_mesh(refs)):

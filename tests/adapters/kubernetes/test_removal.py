@@ -263,6 +263,16 @@ def test_webhooks_in_the_way_of_an_uninstallation_are_removed_for_a_second_try(
     assert release_keeper.uninstalled == ["control", "base"]
 
 
+def test_a_deletion_that_is_refused_stops_no_other_one(
+    fake: FakeCluster, cluster: Cluster, release_keeper: Any
+) -> None:
+    before, life, lines = take(cluster, _RESIDUE), _live(cluster, release_keeper), list[str]()
+    fake.fail(1, 409, "DELETE", "*/namespaces/bench")
+    remove(cluster, release_keeper, life, lines.append)
+    assert str(difference(before, take(cluster, _RESIDUE))) == ""
+    assert "refused to delete Namespace bench" in _lines(lines)
+
+
 def test_what_is_brought_later_is_noted_before_and_goes_too(cluster: Cluster, release_keeper: Any) -> None:
     life = _live(cluster, release_keeper)
     theirs, ours = _map("shared", "kube-public"), _map("ours", "kube-public")

@@ -15,7 +15,13 @@ from adapters import registry
 from adapters.contract import FEATURES, Check, Endpoint, Environment, EnvironmentOrder, Provider
 from adapters.operating import Drive, OperationOrder, Report
 from meshgauge.conformance import CheckOutcome, ConformanceCheck, ConformanceResult
-from meshgauge.errors import InvalidPlanError, MeshgaugeError, UnsupportedError
+from meshgauge.errors import (
+    ConfigurationError,
+    InvalidPlanError,
+    MeshgaugeError,
+    ServiceUnavailableError,
+    UnsupportedError,
+)
 from meshgauge.matrix import EnvironmentKey, Hop, MeshArm, Workload
 from meshgauge.plan import BUILT_IN_PROFILES, Placement, Profile
 from meshgauge.revision import revision
@@ -26,6 +32,10 @@ REQUESTS: Final = 50  # sent through the mesh, and found again in its proxies' c
 CONNECTIONS: Final = 2
 _ANSWER_S: Final = 15.0
 _SHOWN: Final = 3  # failures named in one sentence
+
+# An index or an API server that is away, a setting that is missing: they say nothing about the adapter, so there is no
+# result rather than a bad one.
+_NO_ANSWER: Final = (ServiceUnavailableError, ConfigurationError)
 
 WORKLOAD: Final = WorkloadSpec(name="conformance", app="fixed-reply", reply_bytes=1024)
 
@@ -78,7 +88,7 @@ def check_adapter(order: OperationOrder, report: Report, drive: Drive | None = N
         UnknownNameError: nobody registered the adapter.
         InvalidPlanError: no version fits.
         UnsupportedError: it runs in no placement here.
-        ServiceUnavailableError: its versions cannot be looked up.
+        ServiceUnavailableError, ConfigurationError: it cannot be checked here and now; there is no result.
     """
     request = order.request
     adapter = request.adapter or ""
@@ -172,6 +182,8 @@ def _check_profile(subject: Subject, profile: Profile, findings: Findings) -> No
     )
     try:
         _check_up(environment, subject, profile, findings)
+    except _NO_ANSWER:
+        raise
     except (MeshgaugeError, OSError) as error:
         findings.judge(f"{profile.name}: up", False, str(error))
     finally:
@@ -244,17 +256,20 @@ def _check_down(environment: Environment, profile: Profile, findings: Findings) 
 def _check_upgrade(subject: Subject, version: str, versions: Sequence[str], findings: Findings) -> None:
     """Take a mesh from an older version to this one while it stands."""
     name, order = "upgrade in place", subject.order
-    older = versions[versions.index(version) + 1 :]
     if order.request.provider != "kubernetes":
         findings.add(name, "not applicable", "a local proxy starts anew with every environment")
         return
-    if not older:
-        findings.add(name, "not applicable", f"there is no version before {version}")
+    try:
+        older = resolve_selector(f"<{version}", versions)
+    except InvalidPlanError:
+        findings.add(name, "not applicable", f"there is no release before {version}")
         return
     from adapters.kubernetes.operating import upgraded_in_place  # noqa: PLC0415 - only clusters pay for the client
 
     try:
-        checks = upgraded_in_place(order, older[0], version, findings.report)
+        checks = upgraded_in_place(order, older, version, findings.report)
+    except _NO_ANSWER:
+        raise
     except MeshgaugeError as error:
         findings.judge(name, False, str(error))
     else:

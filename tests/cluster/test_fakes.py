@@ -95,7 +95,7 @@ def test_nodes_and_pods_say_through_the_proxy_what_was_put_into_their_mouths(
 ) -> None:
     cluster.store.put({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}})
     turns = itertools.count(1)
-    cluster.texts["*/nodes/*/proxy/metrics/cadvisor"] = lambda path: f"up {next(turns)}\n"
+    cluster.texts["*/nodes/*/proxy/metrics/cadvisor"] = lambda _: f"up {next(turns)}\n"
     path = "/api/v1/nodes/n1/proxy/metrics/cadvisor"
     assert [client.http.get(path).text for _ in range(2)] == ["up 1\n", "up 2\n"]
     assert client.http.get(path.replace("n1", "n2")).status_code == 404

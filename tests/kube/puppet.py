@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ from puppet_webhooks import Admission
 
 Manifest = dict[str, Any]
 _IDLE_S: Final = 1.0
+_BEAT_S: Final = 10.0
 _STORAGE_CLASS: Final[Manifest] = {
     "apiVersion": "storage.k8s.io/v1",
     "kind": "StorageClass",
@@ -103,6 +105,7 @@ class Puppet:
         if self.admission:
             self.admission.let_in = self._let_in
         self._ended = threading.Event()
+        self._next_beat_s = 0.0
         self._thread = threading.Thread(target=self._loop, name="puppet", daemon=True)
         self._thread.start()
         return self
@@ -148,13 +151,16 @@ class Puppet:
                     self.complaints.append(f"{act.__name__}: {error}")
 
     def _keep_nodes(self) -> None:
-        """Keep nodes ready: what a kubelet's heartbeat is for."""
+        """Keep nodes ready: what a kubelet's heartbeat is for. A node that is silent for 50 s loses its pods."""
+        is_due = time.monotonic() >= self._next_beat_s and not self.controllers
+        if is_due:
+            self._next_beat_s = time.monotonic() + _BEAT_S
         for found in self._view.of("nodes"):
             conditions = found.get("status", {}).get("conditions") or ()
             is_ready = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
-            if found["metadata"]["name"] in self.nodes and not is_ready:
-                body = {"status": {"conditions": [puppet_pods.condition("Ready", True)]}}
-                self._client.patch(path_of("/api/v1/nodes", found, "status"), body)
+            if found["metadata"]["name"] in self.nodes and (is_due or not is_ready):
+                beat = {**puppet_pods.condition("Ready", True), "lastHeartbeatTime": puppet_pods.now_text()}
+                self._client.patch(path_of("/api/v1/nodes", found, "status"), {"status": {"conditions": [beat]}})
 
     # Controllers.
 

@@ -21,6 +21,7 @@ TAIL_REQUESTS = 100  # measurement.md 3: a percentile needs this many requests a
 _TAIL = 0.99
 QUIET_CORES = 4  # measurement.md 6: with fewer, everything is indicative
 SHORT_WARM_UP_S = 10.0
+KUBELET_WINDOW_S = 80.0  # a kubelet counts a container every 10 to 20 s, and four counts are needed (workers.usage)
 # measurement.md 3: nightly plans always carry one
 NO_TWIN = (
     "aa_arm is off: a plan that runs night by night carries the A/A arm, which tells nights on which the instrument "
@@ -125,6 +126,7 @@ def _warnings(resolved: ResolvedPlan, cores: int | None) -> Iterator[str]:
         )
     for load in {cell.load.label: cell.load for cell in resolved.matrix.cells}.values():
         yield from _load_warnings(load)
+    yield from _kubelet_warnings(resolved)
     if plan.thresholds:
         yield from _threshold_warnings(resolved)
     if plan.schedule is not None and not plan.aa_arm:
@@ -144,6 +146,20 @@ def _threshold_warnings(resolved: ResolvedPlan) -> Iterator[str]:
         held_in(unmeasured(resolved))
     except InvalidPlanError as error:
         yield from map(str, error.problems)
+
+
+def _kubelet_warnings(resolved: ResolvedPlan) -> Iterator[str]:
+    """Say which loads are too short for a cluster to count CPU and memory in."""
+    in_clusters = {
+        cell.load.label: cell.load
+        for cell in resolved.matrix.cells
+        if cell.environment.infrastructure.provider == "kubernetes" and cell.load.window_s < KUBELET_WINDOW_S
+    }
+    for label, load in in_clusters.items():
+        yield (
+            f"load {label}: in a cluster CPU and memory are counted every 10 to 20 s, and four counts are needed: a "
+            f"window of {load.window_s:g} s often gives none; {KUBELET_WINDOW_S:g} s always does, 120 s is better"
+        )
 
 
 def _load_warnings(load: Load) -> Iterator[str]:

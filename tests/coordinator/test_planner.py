@@ -11,9 +11,13 @@ import pytest
 from coordinator.estimate import estimate_s
 from coordinator.plan_check import check_plan
 from coordinator.planner import Planner, read_plan
+from meshgauge.document import load_plan
 from meshgauge.errors import InvalidPlanError, ServiceUnavailableError
 from meshgauge.infrastructures import Infrastructure
-from meshgauge.matrix import block_order
+from meshgauge.matrix import block_order, expand
+from meshgauge.resolved import ResolvedPlan
+from meshgauge.selectors import resolve_arms
+from meshgauge.settings import Settings
 
 
 def problems_of(planner: Planner, text: str, *, may_run_programs: bool = True) -> dict[str, str]:
@@ -166,3 +170,19 @@ def test_a_threshold_that_would_hold_nothing_is_told_before_anything_is_measured
         "{metric: p50, worse_by_at_most: 1, against: application}"
     )
     assert "thresholds" not in warnings("{metric: p50, worse_by_at_most: 1}")
+
+
+def test_a_window_too_short_to_count_cpu_in_a_cluster_is_warned_of() -> None:
+    def said(provider: str, window_s: int) -> str:
+        text = (
+            "name: x\nmeshes: [none]\nworkloads: {name: w, app: fixed-reply, reply_bytes: 1}\n"
+            f"loads: {{rate_rps: 1000, window_s: {window_s}}}\ninfrastructures: [{provider}]\n"
+        )
+        plan = load_plan(text)
+        arms = resolve_arms(plan, lambda _: ())
+        resolved = ResolvedPlan(text, plan, arms, expand(plan, arms, lambda *_: None), 3, {})
+        return " | ".join(check_plan(resolved, Settings(), 8).warnings)
+
+    assert "a window of 60 s often gives none" in said("kubernetes", 60)
+    assert "often gives none" not in said("kubernetes", 80)
+    assert "often gives none" not in said("local", 20)

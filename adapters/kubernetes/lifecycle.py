@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,13 @@ from adapters.kubernetes.platform import platform_of
 from adapters.kubernetes.preflight import Ask, preflight
 from adapters.kubernetes.removal import remove
 from adapters.kubernetes.waiting import wait_ready
-from meshgauge.errors import ConfigurationError, EnvironmentUpError, MeshgaugeError, UnsupportedError
+from meshgauge.errors import (
+    ConfigurationError,
+    EnvironmentUpError,
+    MeshgaugeError,
+    ServiceUnavailableError,
+    UnsupportedError,
+)
 from meshgauge.infrastructures import Infrastructure
 from meshgauge.plan import Placement, Profile
 
@@ -28,6 +35,8 @@ OnLine = Callable[[str], None]
 
 _RELEASE_S: Final = 300.0  # hooks may have to pull an image
 _READY_S: Final = 600.0  # all images of a mesh pulled onto a fresh node; a node that cannot pull is told at once
+_REACHED_S: Final = 30.0  # a control plane that is ready is reachable once kube-proxy has heard of its endpoints
+_AGAIN_S: Final = 0.5
 _LOOK_S: Final = 15.0  # for what should be ready already, and may just be settling
 
 # Injected init containers of most meshes change the pod's firewall, which only this level lets in; our own containers
@@ -275,8 +284,17 @@ class MeshLife:
         gateway_api.install(self._cluster, objects, self._order.owner.labels, _READY_S)
 
     def _apply(self, manifests: Sequence[Manifest]) -> None:
+        """Apply each; webhooks of a control plane that came up a moment ago may not be within reach yet."""
+        deadline_s = time.monotonic() + _REACHED_S
         for manifest in manifests:
-            self._cluster.apply(manifest)
+            while True:
+                try:
+                    self._cluster.apply(manifest)
+                    break
+                except ServiceUnavailableError:
+                    if time.monotonic() >= deadline_s:
+                        raise
+                    time.sleep(_AGAIN_S)
 
     def _release(self, release: ChartRelease, act: Callable[..., Any], verb: str) -> None:
         local = self._charts.local(release)

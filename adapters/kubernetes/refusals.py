@@ -16,6 +16,10 @@ _NO_RIGHT = re.compile(
 )
 _AWAY = frozenset({429, 502, 503, 504})
 
+# A webhook that says no is a 4xx; one that does not answer is an internal error of the API server.
+# Source: k8s.io/apiserver pkg/admission/plugin/webhook, ErrCallingWebhook.
+_WEBHOOK_AWAY = re.compile(r'failed calling webhook "[^"]+": failed to call webhook')
+
 
 class NotThereError(EnvironmentUpError):
     """404: the object, or its kind, is not there."""
@@ -42,7 +46,7 @@ def refusal(status: int, body: Any, did: str, context: str) -> MeshgaugeError:
         )
     if status == 403 and (match := _NO_RIGHT.search(sentence)):
         return ConfigurationError(_missing_right(match, context))
-    if status in _AWAY:
+    if status in _AWAY or (status == 500 and _WEBHOOK_AWAY.search(sentence)):
         return ServiceUnavailableError(f"the API server of {context} cannot {did} now: {sentence}")
     kind = {404: NotThereError, 410: ExpiredError}.get(status, EnvironmentUpError)
     return kind(f"the API server of {context} refused to {did}: {sentence}")

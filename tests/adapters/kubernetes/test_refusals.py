@@ -65,3 +65,24 @@ def test_what_is_no_status_is_told_cut_short() -> None:
     assert message_of(b"404 page not found\n") == "404 page not found"
     assert len(message_of("x" * 10_000)) == 500
     assert "HTTP status 502" in str(refusal(502, None, "do it", "ctx"))
+
+
+@pytest.mark.parametrize(
+    ("status", "sentence", "error"),
+    [
+        (
+            500,
+            'Internal error occurred: failed calling webhook "policy.example": failed to call webhook: Post '
+            '"https://policy.mesh.svc:443/?timeout=10s": dial tcp 10.96.0.9:443: connect: connection refused',
+            ServiceUnavailableError,
+        ),
+        (500, "Internal error occurred: etcdserver: no leader", EnvironmentUpError),
+        (400, 'admission webhook "policy.example" denied the request: port is no port', EnvironmentUpError),
+    ],
+)
+def test_a_webhook_that_does_not_answer_is_worth_another_try_and_one_that_says_no_is_not(
+    status: int, sentence: str, error: type[MeshgaugeError]
+) -> None:
+    raised = refusal(status, json.dumps({"message": sentence}), "apply Server x", "there")
+    assert type(raised) is error
+    assert sentence in str(raised)

@@ -163,7 +163,9 @@ def database_url(shared_database: tuple[str, str]) -> Iterator[str]:
     yield url
     cleaner = connect(url, pool_size=1)
     with transaction(cleaner) as connection:
-        for table in ("conformance", "operation", "run", "plan", "site", "schedule", "api_token", "worker", "event", "channel"):
+        for table in (
+            "conformance", "operation", "run", "plan", "site", "schedule", "api_token", "worker", "event", "channel",
+        ):  # fmt: skip
             connection.execute(sa.text(f'DELETE FROM "{table}"'))  # noqa: S608 - names of ours
         connection.execute(sa.text("UPDATE alembic_version SET version_num = :head"), {"head": revision})
     cleaner.dispose()

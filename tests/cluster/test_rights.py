@@ -77,6 +77,7 @@ def test_who_holds_the_printed_role_installs_upgrades_and_removes(
         placement=mesh.placements[0],
         infrastructure=Infrastructure(name="there", provider="kubernetes", cluster=there),
         namespace=ground.namespace,
+        has_workload=False,
     )
     life = MeshLife(cluster, helm, order, tmp_path, print)
     try:

@@ -196,6 +196,16 @@ class Provider(Protocol):
             ServiceUnavailableError: the index cannot be reached and no copy of it is kept.
         """
 
+    def preflight(self, key: EnvironmentKey, load_workers: int) -> Sequence[str]:
+        """Look at the site and return why the environment could not come up there now; empty: nothing is in the way.
+
+        Changes nothing. Everything else here needs no site; this does.
+
+        Raises:
+            ServiceUnavailableError: the site does not answer.
+            ConfigurationError: there is no such site, or it refuses us.
+        """
+
     def open(self, order: EnvironmentOrder) -> Environment:
         """Return the environment ``order`` describes, not yet up."""
 

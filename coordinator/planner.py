@@ -135,6 +135,22 @@ class Planner:
         seed = secrets.randbelow(2**63) if plan.seed is None else plan.seed
         return ResolvedPlan(text, plan, arms, matrix, seed, _features(matrix, providers))
 
+    def preflight(self, resolved: ResolvedPlan) -> dict[str, tuple[str, ...]]:
+        """Look at the plan's clusters: per mesh, profile and infrastructure, what is in the way there.
+
+        Raises:
+            ServiceUnavailableError: a cluster does not answer.
+            ConfigurationError: there is no such context, or it refuses us.
+        """
+        load_workers = max(cell.load.load_workers for cell in resolved.matrix.cells)
+        found: dict[str, tuple[str, ...]] = {}
+        for key in resolved.matrix.environments:
+            name = "/".join((key.mesh.label, key.profile.name, key.infrastructure.name))
+            if key.infrastructure.provider == "kubernetes" and name not in found:
+                provider = self.provider_of(key.infrastructure.provider)
+                found[name] = tuple(provider.preflight(key, load_workers))
+        return found
+
     def _providers(self, plan: Plan) -> dict[str, Provider]:
         providers: dict[str, Provider] = {}
         problems = []

@@ -107,14 +107,19 @@ class MeshLife:
         order, mesh = self._order, self._order.mesh
         if mesh is not None and (reason := mesh.unsupported(order.profile, order.placement)):
             raise UnsupportedError(f"{mesh.name} {order.version} cannot run profile {order.profile.name}: {reason}")
+        if problems := self.problems():
+            raise ConfigurationError(f"cluster {self._cluster.name}: {'; '.join(problems)}")
+
+    def problems(self) -> Sequence[str]:
+        """Look at the cluster and return why this cannot come to a good end there; changes nothing."""
+        order, mesh = self._order, self._order.mesh
         self._on_line(f"looking at cluster {self._cluster.name}")
         self._on_line(f"{self._cluster.name} is Kubernetes {self._cluster.version()}")
         mesh_order = self.mesh_order if mesh else None
         verdict = preflight(self._cluster, Ask(order.owner, order.infrastructure, mesh, mesh_order, order.load_workers))
         for note in verdict.notes:
             self._on_line(f"note: {note}")
-        if verdict.problems:
-            raise ConfigurationError(f"cluster {self._cluster.name}: {'; '.join(verdict.problems)}")
+        return verdict.problems
 
     def install(self) -> None:
         """Write down what is there, then install Gateway API, objects and charts, and wait until all is ready."""

@@ -12,10 +12,15 @@ from adapters.kubernetes.charts import ChartStore
 from adapters.kubernetes.environment import KubernetesEnvironment
 from adapters.kubernetes.helm.backend import backend
 from adapters.kubernetes.helm.contract import HelmBackend
+from adapters.kubernetes.ledger import Owner
+from adapters.kubernetes.lifecycle import MeshLife
+from adapters.kubernetes.standing import life_order
 from adapters.kubernetes.sweep import sweep
 from meshgauge.infrastructures import Infrastructure, context_of
-from meshgauge.matrix import MeshArm
+from meshgauge.matrix import EnvironmentKey, MeshArm
 from meshgauge.plan import Profile
+
+_NOBODY = Owner("preflight", 0, "preflight")  # makes nothing, so nothing is ever labelled with it
 
 
 def _connect(context: str | None) -> Cluster:
@@ -67,6 +72,20 @@ class KubernetesProvider:
         """
         mesh = self._mesh_of(adapter)
         return ChartStore(self._helm(), self._cache_dir, infrastructure.in_cluster.charts).versions(mesh)
+
+    def preflight(self, key: EnvironmentKey, load_workers: int) -> Sequence[str]:
+        """Look at the cluster and return why the environment could not come up there now; changes nothing.
+
+        Raises:
+            ServiceUnavailableError: the API server or a chart repository does not answer.
+            ConfigurationError: there is no such context, or our credentials are refused.
+        """
+        cluster = self._connect(key.infrastructure.in_cluster.context)
+        try:
+            order = life_order(key, _NOBODY, "meshgauge-preflight", load_workers, self._mesh_of)
+            return MeshLife(cluster, self._helm(), order, self._cache_dir).problems()
+        finally:
+            cluster.close()
 
     def open(self, order: EnvironmentOrder) -> Environment:
         """Return the environment ``order`` describes, not yet up."""

@@ -24,7 +24,25 @@ from adapters.kubernetes.proxies import Proxies
 from adapters.kubernetes.treatment import Expected, Side
 from adapters.kubernetes.workload import APP_PODS, LOAD_PODS, ClusterWorkload
 from meshgauge.errors import EnvironmentUpError, MeshgaugeError
-from meshgauge.matrix import Role
+from meshgauge.matrix import EnvironmentKey, Role
+
+
+def life_order(key: EnvironmentKey, owner: Owner, namespace: str, load_workers: int, mesh_of: MeshOf) -> LifeOrder:
+    """Return what an environment asks of its mesh."""
+    adapter, version = adapter_of(key.mesh)
+    name, port = service_of(key)
+    return LifeOrder(
+        owner=owner,
+        mesh=mesh_of(adapter) if adapter else None,
+        version=version,
+        profile=key.profile,
+        placement=key.mesh.placement,
+        infrastructure=key.infrastructure,
+        namespace=namespace,
+        app=name,
+        port=port,
+        load_workers=load_workers if key.infrastructure.brings_load_workers else 0,
+    )
 
 
 class Standing:
@@ -38,33 +56,15 @@ class Standing:
         helm: HelmBackend,
         on_line: Callable[[str], None],
     ) -> None:
-        key = order.key
-        adapter, version = adapter_of(key.mesh)
+        owner = Owner(order.site, order.epoch, order.environment_id)
         self._order = order
         self._cluster = cluster
-        self._mesh: KubernetesMesh | None = mesh_of(adapter) if adapter else None
         self._namespace = f"meshgauge-{order.environment_id[:8]}-{order.epoch}"
         self._helm = helm
         self._on_line = on_line
-        name, port = service_of(key)
-        self._life = MeshLife(
-            cluster,
-            helm,
-            LifeOrder(
-                owner=Owner(order.site, order.epoch, order.environment_id),
-                mesh=self._mesh,
-                version=version,
-                profile=key.profile,
-                placement=key.mesh.placement,
-                infrastructure=key.infrastructure,
-                namespace=self._namespace,
-                app=name,
-                port=port,
-                load_workers=order.load_workers if key.infrastructure.brings_load_workers else 0,
-            ),
-            order.cache_dir,
-            on_line,
-        )
+        wanted = life_order(order.key, owner, self._namespace, order.load_workers, mesh_of)
+        self._mesh: KubernetesMesh | None = wanted.mesh
+        self._life = MeshLife(cluster, helm, wanted, order.cache_dir, on_line)
         self._workload: ClusterWorkload | None = None
         self._meter: KubernetesMeter | None = None
         self._watched_from_s: float | None = None

@@ -12,7 +12,7 @@ from adapters.local.environment import LocalEnvironment
 from adapters.local.proxy import LocalProxy
 from adapters.local.sweep import sweep
 from meshgauge.infrastructures import Infrastructure
-from meshgauge.matrix import MeshArm
+from meshgauge.matrix import EnvironmentKey, MeshArm
 from meshgauge.plan import Profile
 
 
@@ -47,6 +47,10 @@ class LocalProvider:
             ServiceUnavailableError: the index cannot be reached and no copy of it is kept.
         """
         return wheels.versions(self._find_proxy(adapter).package, self._cache_dir)
+
+    def preflight(self, key: EnvironmentKey, load_workers: int) -> Sequence[str]:  # noqa: ARG002
+        """Return nothing: this host has no rights to grant; ``meshgauge doctor`` says how fit it is."""
+        return ()
 
     def open(self, order: EnvironmentOrder) -> Environment:
         """Return the environment ``order`` describes, not yet up."""

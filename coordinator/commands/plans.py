@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
-from coordinator.commands.failures import read_settings
+from coordinator.commands.failures import CONFIGURATION, read_settings
 from coordinator.commands.in_play import in_play
 from coordinator.commands.runs import AsJson, PlanFile, read_plan_file
 from coordinator.commands.terminal import err, out, show_json
@@ -28,26 +29,42 @@ def check(
     plan_file: PlanFile,
     all_cells: Annotated[bool, typer.Option("--all", help="List every cell and turn.")] = False,
     as_json: AsJson = False,
+    reach: Annotated[
+        bool, typer.Option("--reach", help="Look at the plan's clusters too: rights, versions, room, leftovers.")
+    ] = False,
 ) -> None:
     """Say what a plan would do: versions, cells, order of the first block, time, warnings. Starts nothing."""
     text = read_plan_file(plan_file)
     settings = read_settings()
-    found = _checked(settings, text)
+    found, problems = _checked(settings, text, reach=reach)
     if as_json:
-        show_json(found.to_json())
-        return
-    for line in _lines(found, 10**9 if all_cells else _CELLS_SHOWN):
-        out().print(line, soft_wrap=True)
+        show_json({**found.to_json(), **({"preflight": problems} if reach else {})})
+    else:
+        for line in _lines(found, 10**9 if all_cells else _CELLS_SHOWN):
+            out().print(line, soft_wrap=True)
+        for line in _reached(problems):
+            out().print(line, soft_wrap=True)
+    if any(problems.values()):
+        raise typer.Exit(CONFIGURATION)
 
 
-def _checked(settings: Settings, text: str) -> PlanCheck:
-    """Resolve a plan here. The versions of meshes are looked up on the package index, then kept for an hour."""
+def _checked(settings: Settings, text: str, *, reach: bool) -> tuple[PlanCheck, Mapping[str, Sequence[str]]]:
+    """Resolve a plan here, and look at its clusters if asked to.
+
+    The versions of meshes are looked up on the package index, then kept for an hour.
+    """
     planner, cores = installed_planner(settings), len(os.sched_getaffinity(0))
     console = err()
-    if not console.is_terminal:
-        return check_plan(planner.resolve(text, may_run_programs=settings.allow_commands), settings, cores)
-    with console.status("looking up versions"):
-        return check_plan(planner.resolve(text, may_run_programs=settings.allow_commands), settings, cores)
+    with console.status("looking up versions") if console.is_terminal else contextlib.nullcontext():
+        resolved = planner.resolve(text, may_run_programs=settings.allow_commands)
+        return check_plan(resolved, settings, cores), planner.preflight(resolved) if reach else {}
+
+
+def _reached(problems: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    if problems:
+        yield "\n[bold]Clusters[/bold]"
+    for environment, found in problems.items():
+        yield f"  {escape(environment)}: {escape('; '.join(found)) or 'nothing is in the way'}"
 
 
 def _lines(found: PlanCheck, most: int) -> Iterator[str]:

@@ -151,7 +151,7 @@ def test_a_thorough_plan_on_a_large_host_gives_no_warning(planner: Planner, plan
 def test_sites_that_work_side_by_side_take_the_time_of_the_slower(planner: Planner, plan_text: str) -> None:
     resolved = planner.resolve(plan_text, may_run_programs=False)
     turns = block_order(resolved.matrix, 2, 7, "none")
-    elsewhere = Infrastructure(name="far", provider="kubernetes")
+    elsewhere = Infrastructure(name="far", provider="external", target_url="http://192.0.2.1")
     moved = [replace(turn, environment=replace(turn.environment, infrastructure=elsewhere)) for turn in turns]
     alone_s = estimate_s(turns, planner.settings)
     assert estimate_s([*turns, *moved[:2]], planner.settings) == alone_s

@@ -12,6 +12,7 @@ import logging
 import os
 import secrets
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,6 +68,9 @@ def _ground(kind: str, stand_ins: Path | None) -> Iterator[Ground]:
         namespace = f"meshgauge-test-{secrets.token_hex(4)}"
         yield Ground(path, poor, context, charts, client, namespace, kind == "real", puppet)
         client.delete(f"/api/v1/namespaces/{namespace}")
+        deadline_s = time.monotonic() + 60  # the next test's inventory must not see it go
+        while client.get(f"/api/v1/namespaces/{namespace}") and time.monotonic() < deadline_s:
+            time.sleep(0.1)
         if puppet and puppet.complaints:
             logging.getLogger("puppet").warning("complaints: %s", "\n  ".join(puppet.complaints[-10:]))
 

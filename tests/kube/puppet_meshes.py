@@ -1,6 +1,6 @@
 """What the control planes do in a cluster that no chart shows: traces they leave, sidecars they inject. A table.
 
-Source: /reference/adapters.md 0.2 (containers), 0.3 (injection keys), 0.6 (what is left).
+Source: reference/adapters.md 0.2 (containers), 0.3 (injection keys), 0.6 (what is left).
 """
 
 from __future__ import annotations

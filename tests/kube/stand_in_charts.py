@@ -1,6 +1,6 @@
 """Charts of our own in the shape of the meshes' real ones, and the index of a repository that has them.
 
-Names, kinds and what survives an uninstall are those of the real charts (/reference/adapters.md sections 1-9 and 0.6);
+Names, kinds and what survives an uninstall are those of the real charts (reference/adapters.md sections 1-9 and 0.6);
 there is nothing else in them. ``write(folder)`` makes them; a plan's ``cluster.charts`` names that folder.
 """
 

@@ -50,7 +50,21 @@ def test_every_file_the_readme_names_exists() -> None:
 
 
 @pytest.mark.parametrize(
-    "folder", [*ROOMS, "adapters/local", "workers/load", "meshgauge/store", "plans", "deploy", "tests"]
+    "folder",
+    [
+        *ROOMS,
+        "adapters/local",
+        "adapters/kubernetes",
+        "adapters/kubernetes/helm",
+        "adapters/kubernetes/meshes",
+        "workers/load",
+        "meshgauge/store",
+        "plans",
+        "deploy",
+        "tests",
+        "tests/kube",
+        "tests/cluster",
+    ],
 )
 def test_every_folder_says_what_lives_there_in_fifteen_lines(folder: str) -> None:
     lines = (ROOT / folder / "README.md").read_text().splitlines()

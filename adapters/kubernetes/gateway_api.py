@@ -17,11 +17,11 @@ import yaml
 from packaging.specifiers import SpecifierSet
 
 from adapters.kubernetes.api import LABEL_OWNER, OWNER, Cluster, Kind, Manifest, ObjectRef
-from adapters.kubernetes.files import write_whole
 from adapters.kubernetes.helm import web
+from adapters.kubernetes.helm.files import write_whole
 from adapters.kubernetes.helm.manifests import manifests as parse
 from adapters.kubernetes.mesh import Condition
-from adapters.kubernetes.waiting import wait_ready
+from adapters.kubernetes.server.waiting import wait_ready
 from meshgauge.errors import ConfigurationError, EnvironmentUpError
 
 # Standard channel releases that meshes of today read, the preferred first. Source: reference/adapters.md 14.

@@ -12,15 +12,15 @@ from typing import Any, Final
 from adapters.contract import Check
 from adapters.kubernetes import gateway_api
 from adapters.kubernetes.api import Cluster, Kind, Manifest, ObjectRef
-from adapters.kubernetes.charts import ChartStore
+from adapters.kubernetes.helm.charts import ChartStore
 from adapters.kubernetes.helm.contract import ChartRelease, HelmBackend
-from adapters.kubernetes.inventory import NAMESPACE
-from adapters.kubernetes.ledger import Ledger, Owner, Undertaking, begin, find
 from adapters.kubernetes.mesh import Condition, Enrolment, KubernetesMesh, MeshOrder, Readiness, Rollout
 from adapters.kubernetes.platform import platform_of
-from adapters.kubernetes.preflight import Ask, preflight
-from adapters.kubernetes.removal import remove
-from adapters.kubernetes.waiting import wait_ready
+from adapters.kubernetes.preflight.judgement import Ask, preflight
+from adapters.kubernetes.server.waiting import wait_ready
+from adapters.kubernetes.traces.inventory import NAMESPACE
+from adapters.kubernetes.traces.ledger import Ledger, Owner, Undertaking, begin, find
+from adapters.kubernetes.traces.removal import remove
 from meshgauge.errors import (
     ConfigurationError,
     EnvironmentUpError,

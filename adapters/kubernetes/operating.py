@@ -11,13 +11,13 @@ from adapters import registry
 from adapters.contract import Check
 from adapters.kubernetes.api import Cluster
 from adapters.kubernetes.choosing import chosen_placement, chosen_profile
-from adapters.kubernetes.connection import connect
 from adapters.kubernetes.helm.backend import backend
 from adapters.kubernetes.helm.contract import HelmBackend
-from adapters.kubernetes.ledger import Ledger, Owner, find, ledgers
 from adapters.kubernetes.lifecycle import LifeOrder, MeshLife
 from adapters.kubernetes.mesh import KubernetesMesh
-from adapters.kubernetes.sweep import clean, remains
+from adapters.kubernetes.server.connection import connect
+from adapters.kubernetes.traces.ledger import Ledger, Owner, find, ledgers
+from adapters.kubernetes.traces.sweep import clean, remains
 from adapters.operating import OperationOrder, Report
 from meshgauge.errors import ConfigurationError
 from meshgauge.operations import OperationRequest

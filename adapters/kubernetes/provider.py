@@ -8,14 +8,14 @@ from pathlib import Path
 from adapters.contract import Environment, EnvironmentOrder
 from adapters.kubernetes.api import Cluster
 from adapters.kubernetes.arms import MeshOf, why_unsupported
-from adapters.kubernetes.charts import ChartStore
-from adapters.kubernetes.environment import KubernetesEnvironment
+from adapters.kubernetes.environments.environment import KubernetesEnvironment
+from adapters.kubernetes.environments.standing import life_order
 from adapters.kubernetes.helm.backend import backend
+from adapters.kubernetes.helm.charts import ChartStore
 from adapters.kubernetes.helm.contract import HelmBackend
-from adapters.kubernetes.ledger import Owner
 from adapters.kubernetes.lifecycle import MeshLife
-from adapters.kubernetes.standing import life_order
-from adapters.kubernetes.sweep import sweep
+from adapters.kubernetes.traces.ledger import Owner
+from adapters.kubernetes.traces.sweep import sweep
 from meshgauge.infrastructures import Infrastructure, context_of
 from meshgauge.matrix import EnvironmentKey, MeshArm
 from meshgauge.plan import Profile
@@ -24,7 +24,7 @@ _NOBODY = Owner("preflight", 0, "preflight")  # makes nothing, so nothing is eve
 
 
 def _connect(context: str | None) -> Cluster:
-    from adapters.kubernetes.connection import connect  # noqa: PLC0415 - loads the client library; plans need none
+    from adapters.kubernetes.server.connection import connect  # noqa: PLC0415 - loads the client library; plans need none
 
     return connect(context)
 

@@ -73,7 +73,7 @@ def rbac(
     ] = True,
 ) -> None:
     """Print the ClusterRole Meshgauge needs for these meshes: ... | kubectl apply -f -"""
-    from adapters.kubernetes.roles import cluster_role  # noqa: PLC0415 - loads the meshes
+    from adapters.kubernetes.preflight.roles import cluster_role  # noqa: PLC0415 - loads the meshes
     from adapters.registry import kubernetes_mesh  # noqa: PLC0415
 
     text = cluster_role(role, [kubernetes_mesh(name) for name in names], optional=optional)

@@ -13,9 +13,9 @@ from live_instance import ENDED, LEASE_S, LiveInstance
 from live_processes import eventually
 
 from adapters import registry
-from adapters.kubernetes.connection import connect
-from adapters.kubernetes.ledger import Owner
-from adapters.kubernetes.preflight import Ask, preflight
+from adapters.kubernetes.preflight.judgement import Ask, preflight
+from adapters.kubernetes.server.connection import connect
+from adapters.kubernetes.traces.ledger import Owner
 from meshgauge.infrastructures import Cluster as ClusterPlan
 from meshgauge.infrastructures import Infrastructure, cluster_site
 

@@ -11,9 +11,9 @@ from ground import Ground
 from tiny_charts import CRD, HOOK, make_chart
 
 from adapters.kubernetes.api import Cluster, Kind, ObjectRef
-from adapters.kubernetes.connection import connect
 from adapters.kubernetes.helm.backend import backend
 from adapters.kubernetes.helm.contract import ChartRelease, ChartSource, HelmBackend
+from adapters.kubernetes.server.connection import connect
 from meshgauge.errors import EnvironmentUpError
 
 WIDGETS = ObjectRef.of(yaml.safe_load(CRD))

@@ -13,12 +13,12 @@ from ground import Ground
 
 from adapters import registry
 from adapters.kubernetes.api import Cluster
-from adapters.kubernetes.charts import ChartStore
-from adapters.kubernetes.connection import connect
 from adapters.kubernetes.helm.backend import backend
-from adapters.kubernetes.ledger import Owner
+from adapters.kubernetes.helm.charts import ChartStore
 from adapters.kubernetes.lifecycle import LifeOrder, MeshLife
 from adapters.kubernetes.mesh import KubernetesMesh
+from adapters.kubernetes.server.connection import connect
+from adapters.kubernetes.traces.ledger import Owner
 from meshgauge.infrastructures import Cluster as ClusterPlan
 from meshgauge.infrastructures import Infrastructure
 from meshgauge.plan import BUILT_IN_PROFILES, Profile

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from adapters import registry
-from adapters.kubernetes.roles import cluster_role
+from adapters.kubernetes.preflight.roles import cluster_role
 from meshgauge.queue import QUEUES
 from meshgauge.settings import Settings
 

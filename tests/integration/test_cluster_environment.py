@@ -16,8 +16,8 @@ import pytest
 from puppet import Running, living_cluster
 
 from adapters.kubernetes.api import LABEL_COMPONENT, Cluster, Kind, Manifest, ObjectRef
-from adapters.kubernetes.connection import connect
-from adapters.kubernetes.inventory import difference, take
+from adapters.kubernetes.server.connection import connect
+from adapters.kubernetes.traces.inventory import difference, take
 from adapters.local.application import fixed_reply_binary
 from meshgauge.document import load_plan
 from meshgauge.errors import ConfigurationError

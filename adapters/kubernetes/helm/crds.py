@@ -14,7 +14,7 @@ from adapters.kubernetes.api import Cluster, Manifest, ObjectRef
 from adapters.kubernetes.helm import archive
 from adapters.kubernetes.helm.manifests import manifests
 from adapters.kubernetes.mesh import Condition
-from adapters.kubernetes.waiting import wait_ready
+from adapters.kubernetes.server.waiting import wait_ready
 
 _KIND: Final = "CustomResourceDefinition"
 

@@ -19,7 +19,7 @@ import structlog
 
 from adapters.kubernetes.api import Cluster, Kind, Manifest, ObjectRef
 from adapters.kubernetes.helm.manifests import manifests
-from adapters.kubernetes.waiting import wait_gone
+from adapters.kubernetes.server.waiting import wait_gone
 from meshgauge.errors import EnvironmentUpError
 
 _log = structlog.get_logger()

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from adapters.kubernetes import parity
 from adapters.kubernetes.api import LABEL_COMPONENT, Kind, Manifest, ObjectRef, Permission
 from adapters.kubernetes.helm.contract import ChartRelease, ChartSource, ChartVersion
 from adapters.kubernetes.mesh import (
@@ -22,8 +21,9 @@ from adapters.kubernetes.mesh import (
     Rollout,
     Upkeep,
 )
+from adapters.kubernetes.mesh_parts import parity
+from adapters.kubernetes.mesh_parts.rights import manage
 from adapters.kubernetes.meshes import istio_metrics, istiod
-from adapters.kubernetes.rights import manage
 from meshgauge.matrix import Role
 from meshgauge.plan import Placement, Profile
 

@@ -8,9 +8,7 @@ from typing import Final
 
 from packaging.version import InvalidVersion, Version
 
-from adapters.kubernetes import parity
 from adapters.kubernetes.api import Kind, Manifest, ObjectRef, Permission
-from adapters.kubernetes.exposition import Labels, total
 from adapters.kubernetes.helm.contract import ChartRelease, ChartSource, ChartVersion
 from adapters.kubernetes.mesh import (
     Condition,
@@ -26,7 +24,9 @@ from adapters.kubernetes.mesh import (
     Setting,
     Upkeep,
 )
-from adapters.kubernetes.rights import manage
+from adapters.kubernetes.mesh_parts import parity
+from adapters.kubernetes.mesh_parts.exposition import Labels, total
+from adapters.kubernetes.mesh_parts.rights import manage
 from meshgauge.errors import ConfigurationError
 from meshgauge.matrix import Role
 from meshgauge.plan import Placement, Profile

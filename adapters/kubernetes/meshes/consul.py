@@ -9,11 +9,9 @@ from typing import Any, Final
 
 from packaging.version import Version
 
-from adapters.kubernetes import envoy_stats, parity
 from adapters.kubernetes.api import LABEL_MESH, Kind, Manifest, ObjectRef, Permission
-from adapters.kubernetes.exposition import Labels
 from adapters.kubernetes.helm.contract import ChartRelease, ChartSource, ChartVersion
-from adapters.kubernetes.images import with_registry
+from adapters.kubernetes.helm.images import with_registry
 from adapters.kubernetes.mesh import (
     Condition,
     Containers,
@@ -28,7 +26,9 @@ from adapters.kubernetes.mesh import (
     Rollout,
     Upkeep,
 )
-from adapters.kubernetes.rights import bring_gateway_api, manage, manage_roles
+from adapters.kubernetes.mesh_parts import envoy_stats, parity
+from adapters.kubernetes.mesh_parts.exposition import Labels
+from adapters.kubernetes.mesh_parts.rights import bring_gateway_api, manage, manage_roles
 from meshgauge.errors import ConfigurationError
 from meshgauge.matrix import Role
 from meshgauge.plan import Placement, Profile

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from adapters.kubernetes import parity
 from adapters.kubernetes.api import Manifest, ObjectRef, Permission
 from adapters.kubernetes.helm.contract import ChartRelease, ChartSource, ChartVersion
 from adapters.kubernetes.mesh import (
@@ -21,6 +20,7 @@ from adapters.kubernetes.mesh import (
     Residue,
     Upkeep,
 )
+from adapters.kubernetes.mesh_parts import parity
 from adapters.kubernetes.meshes import istio_metrics, istiod
 from meshgauge.matrix import Role
 from meshgauge.plan import Placement, Profile

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from adapters.kubernetes.exposition import Labels, samples, total
 from adapters.kubernetes.mesh import MeshOrder, Passage
+from adapters.kubernetes.mesh_parts.exposition import Labels, samples, total
 from meshgauge.matrix import Role
 
 # Who counts a request of the application in ``istio_requests_total``.

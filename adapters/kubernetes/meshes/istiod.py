@@ -7,11 +7,11 @@ from typing import Any, Final
 
 from packaging.version import Version
 
-from adapters.kubernetes import parity
 from adapters.kubernetes.api import Kind, Manifest, Permission
 from adapters.kubernetes.helm.contract import ChartRelease, ChartSource, ChartVersion
 from adapters.kubernetes.mesh import Containers, Injector, MeshOrder, Needs, Readiness, Residue, Rollout
-from adapters.kubernetes.rights import bring_gateway_api, manage, manage_roles
+from adapters.kubernetes.mesh_parts import parity
+from adapters.kubernetes.mesh_parts.rights import bring_gateway_api, manage, manage_roles
 from meshgauge.errors import ConfigurationError
 from meshgauge.plan import Profile
 

@@ -8,9 +8,7 @@ from typing import Any, Final
 
 from packaging.version import InvalidVersion, Version
 
-from adapters.kubernetes import envoy_stats, parity
 from adapters.kubernetes.api import Kind, Manifest, ObjectRef, Permission
-from adapters.kubernetes.exposition import Labels
 from adapters.kubernetes.helm.contract import ChartRelease, ChartSource, ChartVersion
 from adapters.kubernetes.mesh import (
     Condition,
@@ -26,7 +24,9 @@ from adapters.kubernetes.mesh import (
     Rollout,
     Upkeep,
 )
-from adapters.kubernetes.rights import manage, manage_roles
+from adapters.kubernetes.mesh_parts import envoy_stats, parity
+from adapters.kubernetes.mesh_parts.exposition import Labels
+from adapters.kubernetes.mesh_parts.rights import manage, manage_roles
 from meshgauge.errors import ConfigurationError
 from meshgauge.matrix import Role
 from meshgauge.plan import Placement, Profile

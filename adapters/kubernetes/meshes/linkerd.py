@@ -8,11 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from adapters.kubernetes import parity
 from adapters.kubernetes.api import LABEL_MESH, Kind, Manifest, ObjectRef, Permission
-from adapters.kubernetes.exposition import Labels, count
 from adapters.kubernetes.helm.contract import ChartRelease, ChartSource, ChartVersion
-from adapters.kubernetes.images import with_registry
+from adapters.kubernetes.helm.images import with_registry
 from adapters.kubernetes.mesh import (
     Condition,
     Containers,
@@ -27,8 +25,10 @@ from adapters.kubernetes.mesh import (
     Rollout,
     Upkeep,
 )
-from adapters.kubernetes.rights import manage, manage_roles
-from adapters.kubernetes.trust import make_issuer
+from adapters.kubernetes.mesh_parts import parity
+from adapters.kubernetes.mesh_parts.exposition import Labels, count
+from adapters.kubernetes.mesh_parts.rights import manage, manage_roles
+from adapters.kubernetes.mesh_parts.trust import make_issuer
 from meshgauge.errors import ConfigurationError
 from meshgauge.matrix import Role
 from meshgauge.plan import Placement, Profile

@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from adapters.kubernetes import parity
 from adapters.kubernetes.api import Manifest, ObjectRef, Permission
-from adapters.kubernetes.exposition import Labels, total
 from adapters.kubernetes.helm.contract import ChartRelease, ChartSource, ChartVersion
 from adapters.kubernetes.mesh import (
     Containers,
@@ -22,8 +20,10 @@ from adapters.kubernetes.mesh import (
     Rollout,
     Upkeep,
 )
+from adapters.kubernetes.mesh_parts import parity
+from adapters.kubernetes.mesh_parts.exposition import Labels, total
+from adapters.kubernetes.mesh_parts.rights import manage, manage_roles
 from adapters.kubernetes.meshes import legacy
-from adapters.kubernetes.rights import manage, manage_roles
 from meshgauge.matrix import Role
 from meshgauge.plan import Placement, Profile
 

@@ -12,8 +12,8 @@ from fake_api import FakeCluster
 from plain_client import PlainClient
 
 from adapters.kubernetes.api import Cluster, Kind, Manifest, ObjectRef
-from adapters.kubernetes.connection import connect
 from adapters.kubernetes.helm.contract import ChartRelease, ChartSource, ChartVersion, Deployed
+from adapters.kubernetes.server.connection import connect
 from meshgauge.errors import EnvironmentUpError
 
 

@@ -12,8 +12,8 @@ from fake_api import FakeCluster
 
 from adapters.kubernetes import gateway_api
 from adapters.kubernetes.api import LABEL_OWNER, LABEL_SITE, OWNER, Cluster, Manifest
-from adapters.kubernetes.connection import connect
 from adapters.kubernetes.gateway_api import Found, bundle, found, install, obstacle, references, version_for
+from adapters.kubernetes.server.connection import connect
 from meshgauge.errors import ConfigurationError, EnvironmentUpError
 
 LABELS = {LABEL_OWNER: OWNER, LABEL_SITE: "here"}

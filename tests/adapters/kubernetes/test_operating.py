@@ -12,10 +12,10 @@ from fake_api import FakeCluster
 from puppet import Puppet, living_cluster
 
 from adapters.contract import Check, Endpoint, Environment
-from adapters.kubernetes.connection import connect
 from adapters.kubernetes.helm.backend import backend
-from adapters.kubernetes.ledger import ledgers
-from adapters.kubernetes.sweep import sweep
+from adapters.kubernetes.server.connection import connect
+from adapters.kubernetes.traces.ledger import ledgers
+from adapters.kubernetes.traces.sweep import sweep
 from adapters.operating import OperationOrder, carry_out
 from meshgauge.conformance import ConformanceResult
 from meshgauge.errors import ConfigurationError, MeshgaugeError

@@ -14,7 +14,7 @@ from fake_rights import Rule
 from plain_client import PlainClient
 from typer.testing import CliRunner
 
-from adapters.kubernetes.permissions import OPTIONAL, PROVIDER
+from adapters.kubernetes.preflight.permissions import OPTIONAL, PROVIDER
 from coordinator.cli import app
 from coordinator.commands.failures import CONFIGURATION
 

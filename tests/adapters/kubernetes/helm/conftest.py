@@ -12,7 +12,7 @@ from fake_api import FakeCluster
 from tiny_charts import MakeChart, Web
 
 from adapters.kubernetes.api import Cluster
-from adapters.kubernetes.connection import connect
+from adapters.kubernetes.server.connection import connect
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ from fake_rights import Rule
 from tiny_charts import CRD, HOOK, MakeChart, seen_within
 
 from adapters.kubernetes.api import Cluster, Kind, ObjectRef
-from adapters.kubernetes.connection import connect
 from adapters.kubernetes.helm import sdk
 from adapters.kubernetes.helm.contract import ChartRelease, ChartSource
 from adapters.kubernetes.helm.sdk import SdkBackend
+from adapters.kubernetes.server.connection import connect
 from meshgauge.errors import ConfigurationError, EnvironmentUpError, ServiceUnavailableError
 
 pytest.importorskip("helm_python")

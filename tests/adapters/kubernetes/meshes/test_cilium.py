@@ -9,9 +9,9 @@ import pytest
 
 from adapters.kubernetes.api import Manifest
 from adapters.kubernetes.helm.contract import ChartVersion
-from adapters.kubernetes.judging import missing
 from adapters.kubernetes.mesh import MeshOrder, Residue, Setting
 from adapters.kubernetes.meshes import cilium
+from adapters.kubernetes.server.judging import missing
 from meshgauge.errors import ConfigurationError
 from meshgauge.plan import BUILT_IN_PROFILES, Profile
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from adapters.kubernetes import parity
 from adapters.kubernetes.api import LABEL_MESH, Manifest, ObjectRef
 from adapters.kubernetes.helm.contract import ChartVersion
 from adapters.kubernetes.mesh import Condition, MeshOrder, Rollout
+from adapters.kubernetes.mesh_parts import parity
 from adapters.kubernetes.meshes.consul import CHART, GROUP, MESH, NAMESPACE
 from meshgauge.errors import ConfigurationError
 from meshgauge.plan import BUILT_IN_PROFILES, Profile

@@ -16,7 +16,7 @@ from adapters.contract import FEATURES
 from adapters.kubernetes.api import ObjectRef
 from adapters.kubernetes.helm.contract import ChartVersion
 from adapters.kubernetes.mesh import Condition, Injector, KubernetesMesh, MeshOrder, Rollout, Setting
-from adapters.kubernetes.permissions import PROVIDER
+from adapters.kubernetes.preflight.permissions import PROVIDER
 from meshgauge.errors import ConfigurationError
 from meshgauge.matrix import Role
 from meshgauge.plan import BUILT_IN_PROFILES, Placement, Profile

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from adapters.kubernetes import parity
 from adapters.kubernetes.api import Manifest
 from adapters.kubernetes.helm.contract import ChartVersion
 from adapters.kubernetes.mesh import Condition, MeshOrder
+from adapters.kubernetes.mesh_parts import parity
 from adapters.kubernetes.meshes import istio, istiod
 from meshgauge.errors import ConfigurationError
 from meshgauge.plan import BUILT_IN_PROFILES, Placement, Profile

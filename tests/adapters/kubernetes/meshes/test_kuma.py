@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from adapters.kubernetes import parity
 from adapters.kubernetes.api import ObjectRef
 from adapters.kubernetes.helm.contract import ChartVersion
 from adapters.kubernetes.mesh import Condition, MeshOrder
+from adapters.kubernetes.mesh_parts import parity
 from adapters.kubernetes.meshes.kuma import CHART, MESH, METRICS_PORT, NAMESPACE
 from meshgauge.errors import ConfigurationError
 from meshgauge.plan import BUILT_IN_PROFILES, Placement, Profile

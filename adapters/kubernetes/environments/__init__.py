@@ -1,0 +1,1 @@
+"""Environments in a cluster: application, load and proof of treatment around one mesh."""

@@ -1,0 +1,1 @@
+"""What has to be there, and what has to be allowed, before anything is made in a cluster."""

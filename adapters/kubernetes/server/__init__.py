@@ -1,0 +1,1 @@
+"""One API server, as one user: asked, watched and waited for."""

@@ -1,0 +1,362 @@
+"""Whole environments against a cluster of puppets: brought up, looked at, taken down, with nothing left."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import stand_in_charts
+import yaml
+from puppet import Puppet, Running, living_cluster
+
+from adapters import registry
+from adapters.contract import Check, Endpoint, EnvironmentOrder
+from adapters.kubernetes.api import LABEL_COMPONENT, Cluster, Kind, Manifest, ObjectRef
+from adapters.kubernetes.environments.environment import KubernetesEnvironment
+from adapters.kubernetes.environments.load_jobs import PROBE
+from adapters.kubernetes.helm.backend import backend
+from adapters.kubernetes.provider import KubernetesProvider
+from adapters.kubernetes.server.connection import connect
+from adapters.kubernetes.traces.inventory import difference, take
+from meshgauge.errors import ConfigurationError, EnvironmentUpError, ServiceUnavailableError
+from meshgauge.infrastructures import Cluster as ClusterPlan
+from meshgauge.infrastructures import Infrastructure, Size
+from meshgauge.matrix import EnvironmentKey, Hop, MeshArm, Workload
+from meshgauge.plan import BUILT_IN_PROFILES, Profile
+from meshgauge.workloads import DeploymentVersion
+from meshgauge.workloads import Workload as Spec
+
+REFUSED = 3
+MASTER = "192.0.2.7:40001"
+POD = Kind("v1", "Pod")
+JOB = Kind("batch/v1", "Job")
+NAMESPACE = Kind("v1", "Namespace")
+
+
+@dataclass
+class Place:
+    """A living cluster, and what a test needs to bring environments up in it."""
+
+    fake: Any
+    puppet: Puppet
+    charts: Path
+    folder: Path
+    probe_exit: int = REFUSED
+
+    def connect(self, context: str | None = None) -> Cluster:
+        return connect(self.fake.name)
+
+    def run(self, pod: Manifest) -> Running:
+        """Everything runs until it is ended, but for probes."""
+        is_probe = pod["metadata"]["labels"].get(LABEL_COMPONENT) == PROBE
+        return Running("127.0.0.1", self.probe_exit if is_probe else None)
+
+    def provider(self) -> KubernetesProvider:
+        return KubernetesProvider(registry.kubernetes_mesh, self.folder / "cache", self.connect, backend)
+
+    def infrastructure(self, **cluster: Any) -> Infrastructure:
+        size = cluster.pop("size", Size())
+        return Infrastructure(
+            name="k", provider="kubernetes", size=size, cluster=ClusterPlan(charts=str(self.charts), **cluster)
+        )
+
+    def environment(
+        self,
+        arm: MeshArm,
+        profile: Profile = BUILT_IN_PROFILES["plain"],
+        workload: Workload | None = None,
+        infrastructure: Infrastructure | None = None,
+        **order: Any,
+    ) -> KubernetesEnvironment:
+        spec = Spec(name="small", app="fixed-reply", reply_bytes=64)
+        key = EnvironmentKey(
+            arm, profile, workload or Workload("small", spec, None), infrastructure or self.infrastructure()
+        )
+        given = EnvironmentOrder(
+            environment_id=str(uuid.uuid4()),
+            site="kubernetes.test",
+            epoch=3,
+            key=key,
+            connections=8,
+            directory=self.folder,
+            cache_dir=self.folder / "cache",
+            load_image="example/meshgauge:1",
+        )
+        return KubernetesEnvironment(replace(given, **order), registry.kubernetes_mesh, self.connect, backend)
+
+    def answers(self, pattern: str, text: str | Callable[[str], str]) -> None:
+        """Let pods answer so through the API server."""
+        self.fake.texts[pattern] = text
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    """A fake API server, and puppets that make it live."""
+    charts = stand_in_charts.write(tmp_path / "charts") and tmp_path / "charts"
+    bundle = yaml.safe_dump_all(stand_in_charts.gateway_api())
+    (charts / "gateway-api-v1.5.1.yaml").write_text(bundle)
+    made: list[Place] = []
+    with living_cluster(run=lambda pod: made[0].run(pod) if made else Running("127.0.0.1")) as (fake, puppet):
+        monkeypatch.setenv("KUBECONFIG", str(fake.kubeconfig))
+        made.append(Place(fake, puppet, charts, tmp_path))
+        yield made[0]
+
+
+@pytest.fixture
+def cluster(place: Place) -> Iterator[Cluster]:
+    """A look at the cluster of one's own."""
+    found = place.connect()
+    yield found
+    found.close()
+
+
+def none() -> MeshArm:
+    return MeshArm("none", "pair", ())
+
+
+def pair(adapter: str, version: str) -> MeshArm:
+    return MeshArm(adapter, "pair", (Hop("client", adapter, version), Hop("server", adapter, version)))
+
+
+def failed(checks: Any) -> list[Check]:
+    return [check for check in checks if not check.passed]
+
+
+def up(environment: KubernetesEnvironment) -> tuple[Endpoint, list[str]]:
+    phases: list[str] = []
+    return environment.up(phases.append), phases
+
+
+def test_the_baseline_comes_up_without_any_proxy_and_leaves_nothing(place: Place, cluster: Cluster) -> None:
+    before = take(cluster)
+    environment = place.environment(none(), infrastructure=place.infrastructure(size=Size(replicas=2)))
+    try:
+        entry, phases = up(environment)
+        assert phases == ["install", "configure", "workload", "enroll", "ready"]
+        assert entry.port == 8080
+        assert entry.name.startswith("app.meshgauge-")
+        assert entry.name.endswith("-3.svc")
+        environment.start_load_workers("trial", MASTER, 2)
+        checks = [*environment.verify_before(), *environment.verify_after(1000)]
+        assert not failed(checks)
+        assert {check.name for check in checks} == {"data_plane/app", "data_plane/load", "restarts"}
+        assert len(cluster.list(POD, labels=f"{LABEL_COMPONENT}=app")) == 2
+        assert not environment.lost_components()
+    finally:
+        environment.down()
+    assert not difference(before, take(cluster))
+    environment.down()  # once more is no error
+
+
+def test_every_object_of_an_environment_is_found_by_its_labels(place: Place, cluster: Cluster) -> None:
+    environment = place.environment(none())
+    try:
+        up(environment)
+        environment.start_load_workers("trial", MASTER, 1)
+        for kind in (NAMESPACE, JOB, Kind("apps/v1", "Deployment"), Kind("v1", "Service"), Kind("v1", "ConfigMap")):
+            found = cluster.list(kind, labels="meshgauge.io/site=kubernetes.test,meshgauge.io/epoch=3")
+            assert found, kind
+    finally:
+        environment.down()
+
+
+def test_load_workers_of_a_trial_take_the_place_of_the_trial_before(place: Place, cluster: Cluster) -> None:
+    environment = place.environment(none())
+    try:
+        up(environment)
+        environment.start_load_workers("first", MASTER, 2)
+        first = {job["metadata"]["name"] for job in cluster.list(JOB)}
+        environment.start_load_workers("second", MASTER, 3)
+        second = {job["metadata"]["name"] for job in cluster.list(JOB)}
+        assert len(second) == 1
+        assert first.isdisjoint(second)
+        assert len(cluster.list(POD, labels=f"{LABEL_COMPONENT}=load")) == 3
+    finally:
+        environment.down()
+
+
+def test_load_workers_that_cannot_start_are_told_with_their_image(place: Place) -> None:
+    environment = place.environment(none())
+    try:
+        up(environment)
+        place.puppet.hold("example/meshgauge:1", "InvalidImageName")
+        with pytest.raises(EnvironmentUpError, match="example/meshgauge:1"):
+            environment.start_load_workers("trial", MASTER, 1)
+    finally:
+        environment.down()
+
+
+def test_jobs_without_an_image_say_what_to_set(place: Place) -> None:
+    environment = place.environment(none(), load_image="")
+    with pytest.raises(ConfigurationError, match="MESHGAUGE_IMAGE"):
+        environment.up(lambda _: None)
+    environment.down()
+
+
+def test_a_lost_pod_is_told_and_fails_the_check(place: Place, cluster: Cluster) -> None:
+    environment = place.environment(none())
+    try:
+        up(environment)
+        environment.start_load_workers("trial", MASTER, 1)
+        (pod,) = cluster.list(POD, labels=f"{LABEL_COMPONENT}=app")
+        cluster.delete(ObjectRef.of(pod), grace_s=0)
+        (sentence,) = environment.lost_components()
+        assert sentence.startswith(f"pod {pod['metadata']['name']} is gone")
+        assert "restarts" in [check.name for check in failed(environment.verify_before())]
+    finally:
+        environment.down()
+
+
+def test_a_mesh_lives_from_charts_to_nothing_left(place: Place, cluster: Cluster) -> None:
+    before = take(cluster)
+    version = place.provider().versions("linkerd", place.infrastructure())[0]
+    environment = place.environment(pair("linkerd", version), BUILT_IN_PROFILES["mtls"])
+    try:
+        up(environment)
+        environment.start_load_workers("trial", MASTER, 2)
+        checks = {check.name: check for check in environment.verify_before()}
+        assert checks["data_plane/app"].passed
+        assert checks["data_plane/load"].expected == "linkerd-proxy beside each"
+        assert checks["releases"].passed
+        assert checks["control_plane"].passed
+        assert checks["plaintext from outside the mesh"].seen.startswith("refused")
+        artefacts = {artefact.name: artefact.content.decode() for artefact in environment.artefacts()}
+        assert not [name for name, text in artefacts.items() if "PRIVATE KEY" in text]
+        assert {"application.yaml", "configuration.yaml", "lifecycle.log"} <= artefacts.keys()
+        provenance = environment.provenance()
+        assert provenance["mesh"] == {"adapter": "linkerd", "version": version}
+        assert all(len(chart["sha256"]) == 64 for chart in provenance["charts"].values())
+        assert set(provenance["hops"]) == {"client", "server"}
+    finally:
+        environment.down()
+    assert not difference(before, take(cluster))
+
+
+def test_a_mesh_that_lets_plaintext_in_is_found_out(place: Place) -> None:
+    place.probe_exit = 0
+    version = place.provider().versions("linkerd", place.infrastructure())[0]
+    environment = place.environment(pair("linkerd", version), BUILT_IN_PROFILES["mtls"])
+    try:
+        up(environment)
+        environment.start_load_workers("trial", MASTER, 1)
+        (wrong,) = [check for check in failed(environment.verify_before()) if "plaintext" in check.name]
+        assert (wrong.expected, wrong.seen) == ("refused", "answered")
+    finally:
+        environment.down()
+
+
+def test_the_gateway_api_comes_and_goes_with_a_mesh_that_reads_it(place: Place, cluster: Cluster) -> None:
+    before = take(cluster)
+    version = place.provider().versions("istio", place.infrastructure())[0]
+    environment = place.environment(pair("istio", version))
+    crds = Kind("apiextensions.k8s.io/v1", "CustomResourceDefinition")
+    try:
+        up(environment)
+        names = {crd["metadata"]["name"] for crd in cluster.list(crds)}
+        assert "httproutes.gateway.networking.k8s.io" in names
+    finally:
+        environment.down()
+    assert not difference(before, take(cluster))
+
+
+def test_what_was_cut_off_is_swept_by_the_next_epoch(place: Place, cluster: Cluster) -> None:
+    before = take(cluster)
+    version = place.provider().versions("linkerd", place.infrastructure())[0]
+    environment = place.environment(pair("linkerd", version), BUILT_IN_PROFILES["mtls"])
+    up(environment)  # and then its worker is cut off
+    lines = place.provider().sweep("kubernetes", "kubernetes.test", 4)
+    assert lines
+    assert not difference(before, take(cluster))
+    assert not place.provider().sweep("kubernetes", "kubernetes.test", 4)
+    environment.down()  # the worker comes back, and finds nothing
+
+
+def test_an_environment_that_fails_in_the_middle_leaves_nothing(place: Place, cluster: Cluster) -> None:
+    before = take(cluster)
+    version = place.provider().versions("linkerd", place.infrastructure())[0]
+    place.puppet.hold("linkerd/linkerd-destination*", "InvalidImageName")
+    environment = place.environment(pair("linkerd", version), BUILT_IN_PROFILES["mtls"])
+    with pytest.raises(EnvironmentUpError, match="linkerd-destination"):
+        environment.up(lambda _: None)
+    assert any("linkerd-destination" in a.content.decode() for a in environment.artefacts())
+    environment.down()
+    assert not difference(before, take(cluster))
+
+
+def test_a_users_manifests_are_the_application(place: Place, cluster: Cluster) -> None:
+    manifests = place.folder / "shop.yaml"
+    manifests.write_text(
+        """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: front}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: front}}
+  template:
+    metadata: {labels: {app: front}}
+    spec: {containers: [{name: front, image: shop}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: front}
+spec: {selector: {app: front}, ports: [{port: 80}]}
+"""
+    )
+    version = DeploymentVersion(version="1", manifests=str(manifests), service="front", port=80)
+    workload = Workload("shop-1", Spec(name="shop", deployments=(version,)), None, version)
+    environment = place.environment(none(), workload=workload)
+    try:
+        entry, _ = up(environment)
+        assert (entry.port, entry.name.split(".")[0]) == (80, "front")
+        environment.start_load_workers("trial", MASTER, 1)
+        assert not failed(environment.verify_before())
+        assert len(cluster.list(POD, labels=f"{LABEL_COMPONENT}=app")) == 2
+    finally:
+        environment.down()
+
+
+def test_a_users_chart_is_the_application(place: Place, cluster: Cluster) -> None:
+    chart = place.folder / "web"
+    (chart / "templates").mkdir(parents=True)
+    (chart / "Chart.yaml").write_text("apiVersion: v2\nname: web\nversion: 1.0.0\n")
+    (chart / "values.yaml").write_text("port: 1\n")
+    (chart / "templates" / "all.yaml").write_text(
+        """
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: {{ .Release.Namespace }}}
+spec: {ports: [{port: {{ .Values.port }}}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  selector: {matchLabels: {app: web}}
+  template: {metadata: {labels: {app: web}}, spec: {containers: [{name: web, image: web}]}}
+"""
+    )
+    version = DeploymentVersion.model_validate(
+        {"version": "1", "chart": {"chart": str(chart), "values": {"port": 81}}, "service": "web", "port": 81}
+    )
+    workload = Workload("web-1", Spec(name="web", deployments=(version,)), None, version)
+    environment = place.environment(none(), workload=workload)
+    try:
+        entry, _ = up(environment)
+        assert entry.port == 81
+    finally:
+        environment.down()
+    assert not cluster.list(Kind("apps/v1", "Deployment"))
+
+
+def test_an_unreachable_cluster_is_told_before_anything_else(place: Place) -> None:
+    environment = place.environment(none())
+    place.fake.fail(100, 503)
+    with pytest.raises(ServiceUnavailableError, match="fake"):
+        environment.up(lambda _: None)
+    place.fake.failures.clear()
+    environment.down()

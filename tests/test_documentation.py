@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from adapters import registry
+from adapters.stage import shipped
 from meshgauge.plan import BUILT_IN_PROFILES
 from meshgauge.settings import Settings
 
@@ -29,7 +30,8 @@ def test_no_setting_is_documented_that_does_not_exist() -> None:
 
 
 def test_every_adapter_stands_in_the_table_with_its_stage() -> None:
-    for row in registry.adapter_rows():
+    day = max(result.at.date() for result in shipped())  # the stage of a release: results grow old, its README does not
+    for row in registry.adapter_rows(as_of=day):
         line = next((line for line in README.splitlines() if line.startswith(f"| `{row.name}` |")), None)
         assert line is not None, row.name
         assert f"| {row.stage} |" in line

@@ -214,9 +214,12 @@ def _refuse_programs(plan: Plan) -> None:
         paths += [f"meshes[{at}].binary"] if mesh.binary else []
         for role, choice in (("client", mesh.client), ("server", mesh.server)):
             paths += [f"meshes[{at}].{role}.binary"] if choice is not None and choice.binary else []
+    for at, infrastructure in enumerate(plan.infrastructures):
+        place = infrastructure.in_cluster
+        paths += [f"infrastructures[{at}].cluster.{name}" for name in ("charts", "images") if getattr(place, name)]
     message = (
-        "runs a program of yours on the workers, which is not open to you here: submit on the worker's own host "
-        "or with an admin token, and the operator must leave MESHGAUGE_ALLOW_COMMANDS on"
+        "runs a program of yours on the workers or in a cluster, which is not open to you here: submit on the worker's "
+        "own host or with an admin token, and the operator must leave MESHGAUGE_ALLOW_COMMANDS on"
     )
     if paths:
         raise InvalidPlanError(Problem(path, message) for path in paths)

@@ -94,12 +94,21 @@ def may_run_programs(settings: Settings) -> bool:
 
 
 def refuse_foreign_clusters(settings: Settings, infrastructures: Iterable[Infrastructure]) -> None:
-    """See that this caller may change every cluster named: an admin may, others what the operator lists.
+    """See that this caller may change every cluster named: an admin may, others what the operator lists, as it comes.
 
     Raises:
         Forbidden: names the first they may not, and what to do.
     """
-    if caller().may("admin") or "*" in settings.allowed_clusters:
+    if caller().may("admin"):
+        return
+    for infrastructure in infrastructures:
+        place = infrastructure.in_cluster
+        if place.charts or place.images:
+            raise Forbidden(
+                "charts and images of your own run as programs in the cluster, which is not open to role 'run': leave "
+                "charts and images out, or use an admin token"
+            )
+    if "*" in settings.allowed_clusters:
         return
     for infrastructure in infrastructures:
         if infrastructure.provider == "kubernetes":

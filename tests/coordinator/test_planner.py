@@ -105,6 +105,14 @@ def test_programs_are_refused_to_those_who_may_not_run_them(
     planner.resolve(text, may_run_programs=True)
 
 
+@pytest.mark.parametrize("field", ["charts", "images"])
+def test_charts_and_images_of_ones_own_are_programs_too(planner: Planner, plan_text: str, field: str) -> None:
+    where = f"infrastructures: {{name: k, provider: kubernetes, cluster: {{{field}: 'http://192.0.2.1/'}}}}"
+    text = plan_text.replace("\nloads:", f"\n{where}\nloads:")
+    refused = problems_of(planner, text, may_run_programs=False)
+    assert "not open to you" in refused[f"infrastructures[0].cluster.{field}"]
+
+
 def test_json_is_read_strictly() -> None:
     with pytest.raises(InvalidPlanError, match="appears twice"):
         read_plan('{"name": "a", "name": "b"}')

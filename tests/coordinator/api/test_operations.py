@@ -168,6 +168,19 @@ def test_a_cluster_is_open_to_admins_and_to_whom_the_operator_lists(
         assert "MESHGAUGE_ALLOWED_CLUSTERS" in answered.json["detail"]  # type: ignore[index]
 
 
+def test_charts_of_ones_own_are_for_admins(
+    installed: Installation, make_app: Callable[[Installation], Flask], engine: sa.Engine
+) -> None:
+    with transaction(engine) as connection:
+        secret = tokens.create(connection, "ci", "run")
+    settings = installed.settings.model_copy(update={"allowed_clusters": ("*",)})
+    client = make_app(dataclasses.replace(installed, settings=settings)).test_client()
+    asked = {"action": "clean", "cluster": {"charts": "http://192.0.2.1/"}}
+    refused = client.post(URL, json=asked, headers={"Authorization": f"Bearer {secret}"})
+    assert refused.status_code == 403
+    assert "leave charts and images out" in refused.json["detail"]  # type: ignore[index]
+
+
 def test_a_plan_for_a_cluster_that_is_not_open_is_refused(client: FlaskClient, engine: sa.Engine) -> None:
     with transaction(engine) as connection:
         secret = tokens.create(connection, "ci", "run")

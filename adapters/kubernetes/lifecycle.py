@@ -16,7 +16,7 @@ from adapters.kubernetes.helm.charts import ChartStore
 from adapters.kubernetes.helm.contract import ChartRelease, HelmBackend
 from adapters.kubernetes.mesh import Condition, Enrolment, KubernetesMesh, MeshOrder, Readiness, Rollout
 from adapters.kubernetes.platform import platform_of
-from adapters.kubernetes.preflight.judgement import Ask, preflight
+from adapters.kubernetes.preflight.judgement import Ask, preflight, refusal
 from adapters.kubernetes.server.waiting import wait_ready
 from adapters.kubernetes.traces.inventory import NAMESPACE
 from adapters.kubernetes.traces.ledger import Ledger, Owner, Undertaking, begin, find
@@ -115,6 +115,8 @@ class MeshLife:
         order, mesh = self._order, self._order.mesh
         self._on_line(f"looking at cluster {self._cluster.name}")
         self._on_line(f"{self._cluster.name} is Kubernetes {self._cluster.version()}")
+        if (refused := refusal(self._cluster, mesh)) is not None:
+            return (refused,)  # before anything is read: the first refusal would hide the others
         mesh_order = self.mesh_order if mesh else None
         verdict = preflight(self._cluster, Ask(order.owner, order.infrastructure, mesh, mesh_order, order.load_workers))
         for note in verdict.notes:

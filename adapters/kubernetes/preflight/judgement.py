@@ -90,6 +90,12 @@ def preflight(cluster: Cluster, ask: Ask) -> Verdict:
     return judge(read(cluster, ask), ask)
 
 
+def refusal(cluster: Cluster, mesh: KubernetesMesh | None) -> str | None:
+    """Return a sentence that names every right we lack for ``mesh``; None: we lack none. Reads nothing else."""
+    lacking = cluster.missing(_wanted(mesh))
+    return _no_rights(lacking) if lacking else None
+
+
 def read(cluster: Cluster, ask: Ask) -> Facts:
     """Return what the judgement needs; where rights are missing, only which."""
     mesh, order = ask.mesh, ask.order

@@ -80,6 +80,14 @@ def test_missing_rights_are_named_before_anything_is_submitted(fake: FakeCluster
     assert {method for method, path in fake.requests[already:] if "selfsubject" not in path} == {"GET"}
 
 
+def test_a_user_who_may_nothing_is_told_all_of_it_at_once(fake: FakeCluster, plan: Path) -> None:
+    code, found = reach(plan, fake.kubeconfig_of("nobody"))
+    assert code == CONFIGURATION
+    for (problem,) in found.values():
+        assert "nodes" in problem
+        assert "namespaces" in problem
+
+
 def test_without_reach_no_cluster_is_asked(plan: Path) -> None:
     answer = CliRunner().invoke(app, ["plan", "check", str(plan)], env={"KUBECONFIG": "/nowhere"})
     assert answer.exit_code == 0, answer.output

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from adapters.kubernetes.mesh import MeshOrder, Passage
+from adapters.kubernetes.mesh_parts import envoy_stats
 from adapters.kubernetes.mesh_parts.exposition import Labels, samples, total
 from meshgauge.matrix import Role
 
@@ -18,12 +19,6 @@ _ENCRYPTED: Final = "mutual_tls"
 # A proxy that is connected, has taken all it was sent, and warms nothing up any more, is in sync.
 # Source: Envoy, "Cluster manager stats", "LDS" and "xDS subscription statistics"; names seen with Envoy 1.38.3.
 _TAKEN: Final = ("envoy_cluster_manager_cds_update_success", "envoy_listener_manager_lds_update_success")
-_NONE_LEFT: Final = (
-    "envoy_cluster_manager_cds_update_rejected",
-    "envoy_cluster_manager_warming_clusters",
-    "envoy_listener_manager_lds_update_rejected",
-    "envoy_listener_manager_total_listeners_warming",
-)
 
 
 def envoy_passage(text: str, reporter: str, order: MeshOrder) -> Passage:
@@ -99,9 +94,5 @@ def _is_cluster_of(order: MeshOrder) -> Callable[[Labels], bool]:
 
 
 def _is_in_sync(text: str) -> bool | None:
-    connected = total(text, "envoy_control_plane_connected_state")
-    taken = [total(text, name) for name in _TAKEN]
-    left = [total(text, name) for name in _NONE_LEFT]
-    if connected is None or None in taken or None in left:
-        return None
-    return connected == 1 and all(taken) and not any(left)
+    settled, taken = envoy_stats.is_in_sync(text), [total(text, name) for name in _TAKEN]
+    return None if settled is None or None in taken else settled and all(taken)

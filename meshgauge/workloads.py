@@ -66,6 +66,9 @@ class DeploymentVersion(Strict):
         default=None, description="path on the worker, or https:// address, of YAML documents"
     )
     chart: ChartChoice | None = None
+    leave_out: tuple[str, ...] = Field(
+        default=(), description="manifests or chart: objects not applied, as Kind/name; * and ? are patterns"
+    )
     service: Name | None = Field(default=None, description="manifests or chart: the Service load is sent to")
     port: int = Field(default=8080, ge=1, le=65_535, description="of the container, or of the Service")
 
@@ -78,6 +81,8 @@ class DeploymentVersion(Strict):
             raise ValueError("name the service load is sent to (with image, Meshgauge makes it: leave service out)")
         if self.image is None and (self.args or self.env):
             raise ValueError("args and env belong to image")
+        if self.image is not None and self.leave_out:
+            raise ValueError("leave_out belongs to manifests or chart")
         return self
 
 

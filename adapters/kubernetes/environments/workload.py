@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -37,19 +38,35 @@ _PROBE_S: Final = 120.0
 def documents_of(
     order: AppOrder, helm: HelmBackend, kube_version: str, fetch: Callable[[str], str] | None = None
 ) -> list[Manifest]:
-    """Return the objects of a user's manifests or chart, as they were written.
+    """Return the objects of a user's manifests or chart, as they were written, without those to be left out.
 
     Raises:
-        ConfigurationError: they cannot be read, or are no objects.
+        ConfigurationError: they cannot be read, are no objects, or have none of those to be left out.
         ServiceUnavailableError: their repository is away.
     """
     deployment = order.key.workload.deployment
     if deployment is None or (deployment.manifests is None and deployment.chart is None):
         return []
     if deployment.chart is not None:
-        return list(helm.render(_release(deployment.chart, order.namespace), kube_version))
-    where = deployment.manifests or ""
-    return parse_documents((fetch or _text)(where), where)
+        found = list(helm.render(_release(deployment.chart, order.namespace), kube_version))
+    else:
+        where = deployment.manifests or ""
+        found = parse_documents((fetch or _text)(where), where)
+    return without(found, deployment.leave_out)
+
+
+def without(documents: Sequence[Manifest], patterns: Sequence[str]) -> list[Manifest]:
+    """Return the objects whose ``Kind/name`` fits none of ``patterns``.
+
+    Raises:
+        ConfigurationError: a pattern fits none of them: it would leave nothing out.
+    """
+    names = [f"{one['kind']}/{_name(one)}" for one in documents]
+    for pattern in patterns:
+        if not fnmatch.filter(names, pattern):
+            raise ConfigurationError(f"leave_out: {pattern!r} fits no object; there are: {', '.join(sorted(names))}")
+    kept = zip(documents, names, strict=True)
+    return [one for one, name in kept if not any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
 
 
 def parse_documents(text: str, where: str) -> list[Manifest]:

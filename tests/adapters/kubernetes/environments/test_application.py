@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from adapters.kubernetes.api import LABEL_COMPONENT, Kind
+from adapters.kubernetes.api import LABEL_COMPONENT, Kind, Manifest
 from adapters.kubernetes.environments import application
 from adapters.kubernetes.environments.application import AppOrder
-from adapters.kubernetes.environments.workload import parse_documents
+from adapters.kubernetes.environments.workload import parse_documents, without
 from adapters.kubernetes.mesh import Enrolment
 from meshgauge.errors import ConfigurationError, UnsupportedError
 from meshgauge.infrastructures import Cluster, Infrastructure, Size
@@ -227,3 +227,20 @@ def test_the_service_of_a_chart_is_the_one_the_plan_names() -> None:
     version = DeploymentVersion(version="1", chart=chart, service="web", port=80)
     assert application.service_of(deployed(version).key) == ("web", 80)
     assert application.service_of(order().key) == ("app", 8080)
+
+
+OBJECTS: list[Manifest] = [
+    {"apiVersion": "v1", "kind": kind, "metadata": {"name": name}}
+    for kind, name in (("Service", "front"), ("Service", "load"), ("ServiceAccount", "load"))
+]
+
+
+def test_objects_are_left_out_by_kind_and_name() -> None:
+    assert without(OBJECTS, ()) == OBJECTS
+    assert without(OBJECTS, ("*/load",)) == OBJECTS[:1]
+    assert without(OBJECTS, ("Service/load",)) == [OBJECTS[0], OBJECTS[2]]
+
+
+def test_what_is_not_there_cannot_be_left_out() -> None:
+    with pytest.raises(ConfigurationError, match=r"'Deployment/load' fits no object; there are: Service/front"):
+        without(OBJECTS, ("Deployment/load",))

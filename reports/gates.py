@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -83,13 +83,15 @@ def evaluate_gates(
     usage: Sequence[ComponentUsage],
     checks: Sequence[TreatmentCheck],
     lost: Sequence[str],
-    arrival: Arrival = "poisson",
+    arrival: Arrival,
+    limited: Collection[str] = (),
 ) -> tuple[GateResult, ...]:
     """Return the answer of every gate for one trial.
 
     Args:
         checks: treatment checks before, during and after the trial.
         lost: a sentence for each component that died or restarted.
+        limited: components whose CPU the plan limits: their throttling is what is measured, and no fault.
         arrival: a ``ramp`` is meant to change within the window, so its growth and drift are not held against it.
 
     Source: measurement.md 6.
@@ -104,7 +106,7 @@ def evaluate_gates(
         _overflow(load),
         _connection_limited(load),
         _lost(lost),
-        _throttled(usage),
+        _throttled(usage, limited),
         _treatment(checks),
     )
 
@@ -229,12 +231,15 @@ def _lost(lost: Sequence[str]) -> GateResult:
     return GateResult("components", "invalid" if lost else "ok", spoils, float(len(lost)), 0.0, "components", message)
 
 
-def _throttled(usage: Sequence[ComponentUsage]) -> GateResult:
+def _throttled(usage: Sequence[ComponentUsage], limited: Collection[str]) -> GateResult:
     throttled = {u.component: u.throttled_s for u in usage if u.component != "host" and u.throttled_s}
-    message = "; ".join(f"{name} was throttled for {seconds:.3g} s" for name, seconds in throttled.items())
+    message = "; ".join(
+        f"{name} was throttled for {seconds:.3g} s{' by the limit the plan sets' if name in limited else ''}"
+        for name, seconds in throttled.items()
+    )
     return GateResult(
         "throttling",
-        "invalid" if throttled else "ok",
+        "invalid" if throttled.keys() - set(limited) else "ok",
         frozenset({"latency", "cpu", "throughput"}),
         sum(throttled.values()),
         0.0,

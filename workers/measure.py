@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -72,14 +72,32 @@ def final_order(draft: LoadOrder, environment: Environment, entry: Endpoint) -> 
     )
 
 
-class TrialMeasurement:
-    """One trial from its first check to its gates."""
+def limited_components(key: EnvironmentKey) -> frozenset[str]:
+    """Return the components whose CPU the plan limits: being held back by it is what such a plan measures."""
+    proxies = {f"data_plane/{hop.role}" for hop in key.mesh.hops} if key.profile.proxy_cpu_cores else set()
+    return frozenset(proxies | ({"app"} if key.infrastructure.size.app_cpu_cores else set()))
 
-    def __init__(self, environment: Environment, run: LoadRun, order: LoadOrder, on_progress: OnProgress) -> None:
+
+class TrialMeasurement:
+    """One trial from its first check to its gates.
+
+    Args:
+        limited: components whose throttling is the plan's own doing.
+    """
+
+    def __init__(
+        self,
+        environment: Environment,
+        run: LoadRun,
+        order: LoadOrder,
+        on_progress: OnProgress,
+        limited: Collection[str] = (),
+    ) -> None:
         self._environment = environment
         self._run = run
         self._order = order
         self._on_progress = on_progress
+        self._limited = limited
         self._checks: list[Check] = []
         self._sampler: Sampler | None = None
         self._connected: threading.Thread | None = None
@@ -135,7 +153,7 @@ class TrialMeasurement:
     def _judged(self, load: LoadResult, samples: Sequence[UsageSample]) -> MeasuredTrial:
         usage = reduce_usage(samples, self._environment.host_cores, self._order.window_s)
         lost = self._environment.lost_components()
-        gates = evaluate_gates(load, usage, self._checks, lost)
+        gates = evaluate_gates(load, usage, self._checks, lost, self._order.arrival, self._limited)
         bad = [gate for gate in gates if gate.status == "invalid"]
         return MeasuredTrial(
             trial_id=self._order.trial_id,

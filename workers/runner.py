@@ -20,7 +20,7 @@ from meshgauge.errors import ConfigurationError, EnvironmentUpError, MeshgaugeEr
 from workers import places, spool
 from workers.load.order import LoadOrder
 from workers.load_run import LoadRun, free_address
-from workers.measure import TrialMeasurement, draft_order, final_order
+from workers.measure import TrialMeasurement, draft_order, final_order, limited_components
 from workers.work import EventStream, TrialOrder, WorkOrder, environment_and_loads
 
 # Trying the same again cannot help.
@@ -135,7 +135,7 @@ class Runner:
 
         order = final_order(draft, environment, entry)
         try:
-            measured = TrialMeasurement(environment, run, order, on_progress).measure()
+            measured = TrialMeasurement(environment, run, order, on_progress, limited_components(self._key)).measure()
         finally:
             self._drop_load()
         spool.write_measured(spool.trial_directory(self._directory, trial.trial_id), measured)

@@ -216,7 +216,7 @@ def _trials(plan: Plan, matrix: Matrix, truth: World, seed: int) -> list[TrialRe
                     finished_at=at + dt.timedelta(seconds=load.duration_s),
                     load=result,
                     usage=usage,
-                    gates=evaluate_gates(result, usage, (), ()),
+                    gates=evaluate_gates(result, usage, (), (), "poisson"),
                 )
             )
             at += dt.timedelta(seconds=load.duration_s + 2)

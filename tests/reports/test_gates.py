@@ -32,7 +32,8 @@ def load(make_load: Callable[..., LoadResult], make_histogram: Callable[..., His
 
 
 def _gates(load: LoadResult, usage: tuple[ComponentUsage, ...] = (HOST,), **more: Any) -> dict[str, GateResult]:
-    found = evaluate_gates(load, usage, more.get("checks", ()), more.get("lost", ()), more.get("arrival", "poisson"))
+    asked = {"checks": (), "lost": (), "arrival": "poisson", **more}
+    found = evaluate_gates(load, usage, **asked)
     return {gate.gate: gate for gate in found}
 
 
@@ -129,6 +130,16 @@ def test_throttling_spoils_cpu_and_latency(load: LoadResult) -> None:
     assert {"cpu", "latency"} <= gate.spoils
 
 
+def test_throttling_by_the_plans_own_limit_is_told_and_spoils_nothing(load: LoadResult) -> None:
+    throttled = replace(HOST, component="data_plane/client", throttled_s=0.4)
+    gate = _gates(load, (HOST, throttled), limited={"data_plane/client"})["throttling"]
+    assert gate.status == "ok"
+    assert gate.value == pytest.approx(0.4)
+    assert "by the limit the plan sets" in gate.message
+    other = replace(throttled, component="app")
+    assert _gates(load, (HOST, throttled, other), limited={"data_plane/client"})["throttling"].status == "invalid"
+
+
 def test_requests_beyond_the_histogram_fail_it(load: LoadResult) -> None:
     net = load.clock("net")
     few, many = (
@@ -159,7 +170,7 @@ def test_no_gate_reads_the_latency_level_of_an_arm(
     histograms = {key: scaled if key[1] in {"net", "response"} else h for key, h in load.histograms.items()}
     batches = tuple(None if b is None else b * factor for b in load.batch_p50_us)
     slow = replace(load, histograms=histograms, batch_p50_us=batches)
-    assert evaluate_gates(slow, (HOST,), (), ()) == evaluate_gates(load, (HOST,), (), ())
+    assert evaluate_gates(slow, (HOST,), (), (), "poisson") == evaluate_gates(load, (HOST,), (), (), "poisson")
 
 
 def _queue(load_ratio: float, seed: int) -> tuple[float | None, ...]:

@@ -28,7 +28,7 @@ def _saturated(trial: TrialRecord) -> TrialRecord:
     """Return the trial with a third more arrivals than replies."""
     assert trial.load is not None
     load = replace(trial.load, offered=trial.load.offered * 4 // 3)
-    return replace(trial, load=load, gates=evaluate_gates(load, trial.usage, (), ()), state="invalid")
+    return replace(trial, load=load, gates=evaluate_gates(load, trial.usage, (), (), "poisson"), state="invalid")
 
 
 def _envoy_saturates(trial: TrialRecord) -> TrialRecord:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from meshgauge.fields import Name, Strict
 
@@ -23,6 +23,10 @@ def _checked_headers(headers: dict[str, str]) -> dict[str, str]:
 
 
 Headers = Annotated[dict[str, str], AfterValidator(_checked_headers)]
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
 
 
 class CommandVersion(Strict):
@@ -62,8 +66,12 @@ class DeploymentVersion(Strict):
         default=(), description="image: its arguments; {port} and {reply_bytes} are filled in"
     )
     env: dict[str, str] = Field(default_factory=dict, description="image: its variables")
-    manifests: str | None = Field(
-        default=None, description="path on the worker, or https:// address, of YAML documents"
+    manifests: Annotated[tuple[str, ...] | None, BeforeValidator(_listed)] = Field(
+        default=None, min_length=1, description="paths on the worker, or https:// addresses, of YAML documents"
+    )
+    replace: dict[str, str] = Field(
+        default_factory=dict,
+        description="manifests: texts in them and what stands there instead; {namespace} is filled in",
     )
     chart: ChartChoice | None = None
     leave_out: tuple[str, ...] = Field(
@@ -81,6 +89,8 @@ class DeploymentVersion(Strict):
             raise ValueError("name the service load is sent to (with image, Meshgauge makes it: leave service out)")
         if self.image is None and (self.args or self.env):
             raise ValueError("args and env belong to image")
+        if self.manifests is None and self.replace:
+            raise ValueError("replace belongs to manifests")
         if self.image is not None and self.leave_out:
             raise ValueError("leave_out belongs to manifests or chart")
         return self

@@ -50,9 +50,27 @@ def documents_of(
     if deployment.chart is not None:
         found = list(helm.render(_release(deployment.chart, order.namespace), kube_version))
     else:
-        where = deployment.manifests or ""
-        found = parse_documents((fetch or _text)(where), where)
+        texts = [(where, (fetch or _text)(where)) for where in deployment.manifests or ()]
+        asked = {old: new.replace("{namespace}", order.namespace) for old, new in deployment.replace.items()}
+        found = [one for where, text in replaced(texts, asked) for one in parse_documents(text, where)]
     return without(found, deployment.leave_out)
+
+
+def replaced(texts: Sequence[tuple[str, str]], asked: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return (where, text) with every text of ``asked`` replaced.
+
+    Raises:
+        ConfigurationError: one of them stands in none of the texts.
+    """
+    for old in asked:
+        if not any(old in text for _, text in texts):
+            raise ConfigurationError(f"replace: {old!r} stands in none of {', '.join(where for where, _ in texts)}")
+    done = []
+    for where, text in texts:
+        for old, new in asked.items():
+            text = text.replace(old, new)  # noqa: PLW2901 - one after the other
+        done.append((where, text))
+    return done
 
 
 def without(documents: Sequence[Manifest], patterns: Sequence[str]) -> list[Manifest]:

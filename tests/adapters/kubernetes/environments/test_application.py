@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
@@ -11,7 +11,8 @@ import yaml
 from adapters.kubernetes.api import LABEL_COMPONENT, Kind, Manifest
 from adapters.kubernetes.environments import application
 from adapters.kubernetes.environments.application import AppOrder
-from adapters.kubernetes.environments.workload import parse_documents, without
+from adapters.kubernetes.environments.workload import documents_of, parse_documents, replaced, without
+from adapters.kubernetes.helm.contract import HelmBackend
 from adapters.kubernetes.mesh import Enrolment
 from meshgauge.errors import ConfigurationError, UnsupportedError
 from meshgauge.infrastructures import Cluster, Infrastructure, Size
@@ -74,7 +75,7 @@ def scope(kind: Kind) -> bool | None:
 
 
 def users(text: str = USERS, **cluster: Any) -> list[dict[str, Any]]:
-    version = DeploymentVersion(version="1", manifests="x.yaml", service="front", port=80)
+    version = DeploymentVersion(version="1", manifests=("x.yaml",), service="front", port=80)
     return application.users_objects(deployed(version, **cluster), parse_documents(text, "x.yaml"), scope)
 
 
@@ -244,3 +245,28 @@ def test_objects_are_left_out_by_kind_and_name() -> None:
 def test_what_is_not_there_cannot_be_left_out() -> None:
     with pytest.raises(ConfigurationError, match=r"'Deployment/load' fits no object; there are: Service/front"):
         without(OBJECTS, ("Deployment/load",))
+
+
+def test_texts_are_replaced_in_every_file_and_must_stand_in_one() -> None:
+    texts = [("a.yaml", "host: web.shop:80"), ("b.yaml", "host: db.shop:5432")]
+    assert replaced(texts, {".shop:": ".bench:"}) == [
+        ("a.yaml", "host: web.bench:80"),
+        ("b.yaml", "host: db.bench:5432"),
+    ]
+    with pytest.raises(ConfigurationError, match=r"'shoop' stands in none of a\.yaml, b\.yaml"):
+        replaced(texts, {"shoop": "x"})
+
+
+def test_manifests_come_from_several_places_into_the_environments_own_namespace() -> None:
+    files = {
+        name: yaml.safe_dump(
+            {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": {"at": "x.shop"}}
+        )
+        for name in ("https://a/web.yml", "https://a/db.yml")
+    }
+    version = DeploymentVersion(
+        version="1", manifests=tuple(files), replace={".shop": ".{namespace}"}, service="web", leave_out=("*/*db.yml",)
+    )
+    (kept,) = documents_of(deployed(version), cast(HelmBackend, None), "1.34.0", files.__getitem__)
+    assert kept["metadata"]["name"] == "https://a/web.yml"
+    assert kept["spec"]["at"] == f"x.{deployed(version).namespace}"

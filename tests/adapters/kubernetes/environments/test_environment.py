@@ -307,7 +307,7 @@ metadata: {name: front}
 spec: {selector: {app: front}, ports: [{port: 80}]}
 """
     )
-    version = DeploymentVersion(version="1", manifests=str(manifests), service="front", port=80)
+    version = DeploymentVersion(version="1", manifests=(str(manifests),), service="front", port=80)
     workload = Workload("shop-1", Spec(name="shop", deployments=(version,)), None, version)
     environment = place.environment(none(), workload=workload)
     try:

@@ -37,8 +37,17 @@ types: $(VENV)/installed-dev
 layers: $(VENV)/installed-dev
 	$(BIN)/lint-imports
 
+# Tests of clusters mostly wait: they run beside those that measure nothing. Those that measure have the machine alone.
+SHORT := -m "not slow and not cluster and not bench"
+CLUSTERS := tests/adapters/kubernetes tests/cluster
+MEASURING := tests/adapters/local tests/faults tests/fidelity tests/integration tests/workers
+
 pytest: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -m "not slow and not cluster and not bench"
+	@log=$$(mktemp); $(BIN)/python -m pytest $(SHORT) $(CLUSTERS) >$$log 2>&1 & clusters=$$!; \
+	trap "kill $$clusters" INT TERM; \
+	$(BIN)/python -m pytest $(SHORT) $(addprefix --ignore=,$(CLUSTERS) $(MEASURING)); rest=$$?; \
+	wait $$clusters; clusters=$$?; cat $$log; rm -f $$log; test $$rest = 0 -a $$clusters = 0
+	$(BIN)/python -m pytest $(SHORT) $(MEASURING)
 
 fidelity: $(VENV)/installed-dev ## Long: the instrument measured against known truths
 	$(BIN)/python -m pytest tests/fidelity tests/reports tests/browser -m "not cluster and not bench"

@@ -118,7 +118,8 @@ class MeshLife:
         if (refused := refusal(self._cluster, mesh)) is not None:
             return (refused,)  # before anything is read: the first refusal would hide the others
         mesh_order = self.mesh_order if mesh else None
-        verdict = preflight(self._cluster, Ask(order.owner, order.infrastructure, mesh, mesh_order, order.load_workers))
+        ask = Ask(order.owner, order.infrastructure, mesh, mesh_order, order.load_workers, order.has_workload)
+        verdict = preflight(self._cluster, ask)
         for note in verdict.notes:
             self._on_line(f"note: {note}")
         return verdict.problems

@@ -33,6 +33,7 @@ class Ask:
     Attributes:
         mesh, order: None: the baseline.
         load_workers: pods that will generate load at once; 0: none in the cluster.
+        has_workload: whether an application comes in; without, there has to be room for the mesh alone.
     """
 
     owner: Owner
@@ -40,6 +41,7 @@ class Ask:
     mesh: KubernetesMesh | None = None
     order: MeshOrder | None = None
     load_workers: int = 0
+    has_workload: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +254,7 @@ def _needs_met(facts: Facts, ask: Ask) -> Iterator[str]:
 def _room(facts: Facts, ask: Ask) -> Iterator[str]:
     size, cluster = ask.infrastructure.size, ask.infrastructure.in_cluster
     app = Wish("copies of the application", size.replicas, size.app_cpu_cores, size.app_memory_bytes, cluster.app_nodes)
-    wishes = [app]
+    wishes = [app if ask.has_workload else Wish("pods of the mesh", 1, None, None, {})]
     if ask.load_workers:
         load = Wish("load workers", ask.load_workers, cluster.load_cpu_cores, None, cluster.load_nodes)
         wishes.append(load)

@@ -130,6 +130,17 @@ def test_room_is_needed_for_application_and_load() -> None:
     assert [problem.split(" of ")[0] for problem in problems] == ["5 copies", "3 load workers"]
 
 
+def test_a_mesh_without_application_wants_room_for_itself_alone() -> None:
+    small = Facts("1.34.1", lacking=(), rooms=[Room("n1", {}, 0.5, 1e9, 10)])
+    big = Infrastructure(name="k", provider="kubernetes", size=Size(replicas=3, app_cpu_cores=4))
+    ask = Ask(_OWNER, big, has_workload=False)
+    assert judge(small, ask).problems == ()
+    assert "copies of the application" in judge(small, replace(ask, has_workload=True)).problems[0]
+    assert judge(replace(small, rooms=[]), ask).problems == (
+        "no node takes pods: pods of the mesh have nowhere to run",
+    )
+
+
 def test_nodes_for_application_and_load_have_to_differ() -> None:
     shared = [Room("n1", {"role": "app", "pool": "big"}, 4.0, 2**34, 100)]
     ask = _ask(app_nodes={"role": "app"}, load_nodes={"pool": "big"})

@@ -14,7 +14,6 @@ from meshgauge.infrastructures import Cluster, Infrastructure
 from meshgauge.plan import Placement, Profile, built_in_profile
 
 Action = Literal["install", "configure", "verify", "upgrade", "uninstall", "clean", "conformance"]
-OperationState = Literal["queued", "running", "done", "failed", "cancelled"]
 OperationOutcome = Literal["done", "failed", "cancelled", "interrupted"]
 
 # What a local proxy has no life for: it is started anew with every environment.

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Literal, get_args
+from typing import Final, Literal
 
 from adapters.kubernetes.api import Manifest
 
 # In Istio's words (istiod 1.30.3, files/profile-platform-*.yaml): folders of network plugins differ, or priority
 # classes are rationed.
 Platform = Literal["", "gke", "k3d", "k3s", "microk8s", "minikube", "openshift"]
-PLATFORMS: Final[tuple[Platform, ...]] = get_args(Platform)
 
 # Labels that these clusters put on every node.
 _BY_LABEL: Final[tuple[tuple[str, Platform], ...]] = (

@@ -13,7 +13,6 @@ from scipy import optimize, special, stats
 
 Values = npt.NDArray[np.float64]
 
-TRIM_RATIO = 0.10
 LN_SD_FLOOR = 0.0005  # half a histogram bucket: identical quantised values must not give an interval of width 0
 ALPHA = 0.05
 POWER = 0.80

@@ -23,7 +23,6 @@ from reports.readings.metrics import component_cores
 from reports.readings.trials import MeasuredTrial
 
 VERSION = 1
-CLASS = "compute"
 
 GAPS: Mapping[str, str] = {
     "classes": "The definition names no utilisation classes. Assumed: one class, compute, with CPU and memory.",

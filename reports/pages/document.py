@@ -16,8 +16,6 @@ from reports.pages.chapter import Chapter, Grid, Heading, Picture
 from reports.pages.csv_text import table_csv, to_csv
 from reports.pages.paging import ChapterPage, GridSlice, page_file, pages_of, whole
 
-Crumb = tuple[str, str | None]
-
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -73,15 +71,6 @@ class Front:
 
 # What a page may load: its own style, and pictures beside it or within it. No script, no form, nothing from elsewhere.
 Images = Literal["linked", "embedded"]
-
-
-def render_chapter(chapter: Chapter, place: Place, number: int = 1) -> str:
-    """Return one page of a chapter, pictures and tables linked as ``figures/`` and ``data/`` files of its folder.
-
-    Raises:
-        IndexError: the chapter has no page of this number.
-    """
-    return render_page(pages_of(chapter)[number - 1], place)
 
 
 def render_page(page: ChapterPage, place: Place) -> str:

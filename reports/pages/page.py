@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from meshgauge.run import RunRecord
-from reports.analysis import Analysis, analyse
+from reports.analysis import Analysis
 from reports.chapters.book import chapters_of
 from reports.chapters.overview import overview_chapter, run_line
 from reports.chapters.published import published_chapter
@@ -40,15 +39,6 @@ def run_chapters(analysis: Analysis, published: Sequence[PublishedSeries] = ()) 
         data_chapter(analysis, folder),
     )
     return (overview_chapter(analysis, others, folder), *others)
-
-
-def render_run_page(run: RunRecord) -> str:
-    """Return the report of a run in any state as one document.
-
-    Raises:
-        MeasurementError: a trial is counted twice.
-    """
-    return render_analysis(analyse(run))
 
 
 def render_analysis(analysis: Analysis) -> str:

@@ -20,8 +20,8 @@ from reports.pages.document import (
     data_of,
     figures_of,
     page_style,
-    render_chapter,
     render_document,
+    render_page,
     security_policy,
 )
 from reports.pages.paging import pages_of
@@ -92,7 +92,7 @@ def chapter(*more: Text | Grid | Heading) -> Chapter:
 
 def test_hostile_texts_stay_texts() -> None:
     for text in (
-        render_chapter(chapter(), PLACE),
+        render_page(pages_of(chapter())[0], PLACE),
         render_document(Front(chapter(), HOSTILE, HOSTILE), [chapter()], {"cost-1": Drawn(b"png")}, HOSTILE),
     ):
         page = Page(text)
@@ -101,7 +101,7 @@ def test_hostile_texts_stay_texts() -> None:
 
 
 def test_a_page_asks_for_nothing_but_the_files_beside_it() -> None:
-    page = Page(render_chapter(chapter(), PLACE))
+    page = Page(render_page(pages_of(chapter())[0], PLACE))
     assert not {tag for tag, _ in page.tags} & {"script", "iframe", "object", "embed", "form", "base"}
     for tag, attributes in page.tags:
         assert "style" not in attributes, tag
@@ -129,17 +129,19 @@ def test_a_document_of_several_chapters_needs_no_other_file() -> None:
 
 
 def test_the_answer_is_the_first_line_after_the_title() -> None:
-    text = render_chapter(chapter(), PLACE)
+    text = render_page(pages_of(chapter())[0], PLACE)
     main = text[text.index("<main") :]
     assert re.match(r'<main[^>]*>\s*<h1>.*?</h1>\s*<p class="first">Envoy costs more', main, re.DOTALL)
 
 
 def test_links_lead_from_the_sites_root_or_wherever_it_is_served() -> None:
-    page = Page(render_chapter(chapter(), PLACE))
+    page = Page(render_page(pages_of(chapter())[0], PLACE))
     assert "../../runs/r/index.html#scope-1" in page.attributes("a", "href")
     assert page.attributes("a", "aria-current") == ["page"]
     served = Place(link=lambda target: f"/pages/{target}")
-    assert "/pages/runs/r/index.html#scope-1" in Page(render_chapter(chapter(), served)).attributes("a", "href")
+    assert "/pages/runs/r/index.html#scope-1" in Page(render_page(pages_of(chapter())[0], served)).attributes(
+        "a", "href"
+    )
 
 
 def test_links_to_chapters_of_the_same_document_become_places_in_it_and_others_plain_text() -> None:
@@ -152,7 +154,7 @@ def test_links_to_chapters_of_the_same_document_become_places_in_it_and_others_p
 
 
 def test_the_policy_allows_the_pages_own_style_and_pictures_only() -> None:
-    text = render_chapter(chapter(), PLACE)
+    text = render_page(pages_of(chapter())[0], PLACE)
     assert f"<style>{page_style()}</style>" in text
     (policy,) = [a["content"] for _, a in Page(text).tags if a.get("http-equiv") == "Content-Security-Policy"]
     assert policy == security_policy("linked")
@@ -177,7 +179,7 @@ def test_a_long_table_goes_over_several_pages_without_losing_a_row() -> None:
     long = chapter(Heading("All of them", "all"), long_table(1203))
     pages = pages_of(long)
     assert [page.file_name for page in pages][1:3] == ["costs-page-2.html", "costs-page-3.html"]
-    shown = [render_chapter(long, PLACE, page.number) for page in pages]
+    shown = [render_page(page, PLACE) for page in pages]
     for at in range(1203):
         assert sum(f">trial {at}<" in text for text in shown) == 1, at
     assert "costs-page-2.html#all" in Page(shown[0]).attributes("a", "href")

@@ -16,7 +16,7 @@ from reports.analysis import analyse
 from reports.pages.chapter import Grid, Listing
 from reports.pages.csv_text import to_csv
 from reports.pages.document import figures_of, page_style, security_policy
-from reports.pages.page import MOST_SCOPES, document_chapters, render_run_page, run_chapters
+from reports.pages.page import MOST_SCOPES, document_chapters, render_analysis, run_chapters
 from reports.wording import blocks_compared, difference, interval, level, verdict_text
 
 MakeRun = Callable[..., RunRecord]
@@ -60,9 +60,14 @@ class Page(HTMLParser):
             self._cell.append(data)
 
 
+def whole_page(run: RunRecord) -> str:
+    """Return the report of a run as one document."""
+    return render_analysis(analyse(run))
+
+
 def test_every_comparison_on_the_page_is_the_computed_one(make_run: MakeRun) -> None:
     run = make_run(ratio=TRUTH)
-    shown = Page(render_run_page(run)).rows
+    shown = Page(whole_page(run)).rows
     for answer in analyse(run).answers:
         for c in answer.comparisons:
             word = verdict_text(c.verdict) if c.verdict else verdict_text(None)
@@ -74,7 +79,7 @@ def test_every_comparison_on_the_page_is_the_computed_one(make_run: MakeRun) -> 
 
 def test_every_trial_is_on_the_page_with_its_values(make_run: MakeRun) -> None:
     run = make_run(blocks=6)
-    page = Page(render_run_page(run))
+    page = Page(whole_page(run))
     for turn in analyse(run).readings.trials:
         values = [level(turn.reading[name]) for name in ("p50", "p99", "achieved_rps", "errors")]
         start = [str(turn.trial.block + 1), str(turn.trial.position + 1)]
@@ -82,7 +87,7 @@ def test_every_trial_is_on_the_page_with_its_values(make_run: MakeRun) -> None:
 
 
 def test_the_page_is_well_formed_and_asks_for_nothing(make_run: MakeRun) -> None:
-    page = Page(render_run_page(make_run(blocks=6)))
+    page = Page(whole_page(make_run(blocks=6)))
     assert page.open == []
     tags = {tag for tag, _ in page.tags}
     assert not tags & {"script", "iframe", "object", "embed", "form", "base"}
@@ -95,7 +100,7 @@ def test_the_page_is_well_formed_and_asks_for_nothing(make_run: MakeRun) -> None
 
 
 def test_every_place_a_link_leads_to_is_in_the_page(make_run: MakeRun) -> None:
-    page = Page(render_run_page(make_run(blocks=6, loads=LOADS)))
+    page = Page(whole_page(make_run(blocks=6, loads=LOADS)))
     places = [found for _, attributes in page.tags if (found := attributes.get("id"))]
     assert len(set(places)) == len(places)
     targets = {a["href"][1:] for tag, a in page.tags if tag == "a" and (a.get("href") or "").startswith("#")}  # type: ignore[index]
@@ -103,7 +108,7 @@ def test_every_place_a_link_leads_to_is_in_the_page(make_run: MakeRun) -> None:
 
 
 def test_the_policy_allows_the_pages_own_style_and_is_part_of_it(make_run: MakeRun) -> None:
-    text = render_run_page(make_run(blocks=1))
+    text = whole_page(make_run(blocks=1))
     assert f"<style>{page_style()}</style>" in text
     policies = [a["content"] for tag, a in Page(text).tags if a.get("http-equiv") == "Content-Security-Policy"]
     assert policies == [security_policy("embedded")]
@@ -111,7 +116,7 @@ def test_the_policy_allows_the_pages_own_style_and_is_part_of_it(make_run: MakeR
 
 def test_every_picture_has_an_alternative_text_and_its_data_one_click_away(make_run: MakeRun) -> None:
     run = make_run(blocks=6, ratio=TRUTH)
-    page = Page(render_run_page(run))
+    page = Page(whole_page(run))
     figures = figures_of(run_chapters(analyse(run)))
     alts = [attributes["alt"] for tag, attributes in page.tags if tag == "img"]
     links = {a.get("download"): a.get("href") or "" for tag, a in page.tags if tag == "a"}
@@ -140,7 +145,7 @@ def test_hostile_texts_are_escaped_everywhere(make_run: MakeRun, make_arm: Calla
     run = make_run((make_arm("none"), make_arm("evil", "envoy")), blocks=6, edit=failing, description=HOSTILE)
     hop = {"client": {"tls": HOSTILE, "x\ny": HOSTILE}}
     environments = tuple(replace(e, reason=HOSTILE, outcome="failed") for e in run.environments)
-    text = render_run_page(
+    text = whole_page(
         replace(
             run,
             reason=HOSTILE,
@@ -160,20 +165,20 @@ def test_hostile_texts_are_escaped_everywhere(make_run: MakeRun, make_arm: Calla
 @pytest.mark.parametrize("state", ["queued", "running", "failed", "cancelled"])
 def test_a_run_without_any_trial_still_says_what_is_missing(make_run: MakeRun, state: str) -> None:
     run = replace(make_run(blocks=6, state=state, edit=lambda _: None), started_at=None, finished_at=None)
-    page = Page(render_run_page(run))
+    page = Page(whole_page(run))
     said = " ".join(page.text)
     assert "0 trials were measured so far" in said
     assert not [tag for tag, _ in page.tags if tag == "img"]
 
 
 def test_one_block_shows_levels_and_no_verdict(make_run: MakeRun) -> None:
-    said = " ".join(Page(render_run_page(make_run(blocks=1))).text)
+    said = " ".join(Page(whole_page(make_run(blocks=1))).text)
     assert "No verdict: 1 of 1 planned blocks are valid; a verdict needs 6." in said
 
 
 def test_a_run_whose_baseline_is_missing_says_so(make_run: MakeRun, make_arm: Callable[..., MeshArm]) -> None:
     run = make_run((make_arm("envoy", "envoy"),), blocks=6)
-    said = " ".join(" ".join(Page(render_run_page(run)).text).split())
+    said = " ".join(" ".join(Page(whole_page(run)).text).split())
     assert "Nothing to compare in" in said
     assert "the plan's baseline is “none”" in said
 
@@ -184,7 +189,7 @@ def test_invalid_trials_are_shown_with_their_reason(make_run: MakeRun) -> None:
         return died if trial.trial_id == "trial-7" else trial
 
     run = make_run(edit=failing)
-    page = Page(render_run_page(run))
+    page = Page(whole_page(run))
     assert [row[5] for row in page.rows if row[-1] == "envoy died: signal 9"] == ["failed"]
 
 

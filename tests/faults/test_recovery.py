@@ -72,7 +72,7 @@ def test_two_reconcilers_do_what_one_does(watched: LiveInstance) -> None:
 
 @pytest.mark.parametrize("service", LOAD)
 def test_a_load_worker_killed_in_mid_trial_is_said(watched: LiveInstance, service: str) -> None:
-    run_id = watched.submit(plan(window_s=3, load_workers=2))
+    run_id = watched.submit(plan(window_s=8, load_workers=2))  # long enough to be hit on a busy host
     watched.wait_measuring(run_id)
     watched.kill(service)
     watched.finish(run_id)

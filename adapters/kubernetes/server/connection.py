@@ -309,6 +309,10 @@ class ApiServer:
         except (NotThereError, ExpiredError):
             yield ""
             return
+        except ServiceUnavailableError:
+            if time.monotonic() < deadline:
+                raise
+            return  # our time was over before a busy server began to answer
         try:
             for line in _lines(reply):
                 change = json.loads(line)

@@ -92,15 +92,6 @@ def test_time_that_is_over_names_what_is_missing(cluster: Cluster) -> None:
         wait_ready(cluster, [Condition(_REF)], 0.2)
 
 
-def test_a_server_too_busy_to_begin_a_watch_in_time_hides_nothing_of_it(fake: FakeCluster, cluster: Cluster) -> None:
-    assert cluster.get(_REF) is None  # what is served is known from here on
-    fake.latency_s = 0.4
-    with pytest.raises(
-        EnvironmentUpError, match=r"ConfigMap a in namespace default is not ready after 0\.6 s: does not"
-    ):
-        wait_ready(cluster, [Condition(_REF)], 0.6)
-
-
 def test_a_rollout_becomes_ready_in_a_cluster_that_lives(connected: Callable[..., Cluster]) -> None:
     with living_cluster() as (server, _):
         cluster = connected(server.kubeconfig)

@@ -4,9 +4,25 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 AttemptOutcome = Literal["done", "failed", "lost", "cancelled", "interrupted"]
+
+
+class Held(Protocol):
+    """A site's lease, whatever it is held for."""
+
+    @property
+    def site(self) -> str:
+        """The site's name."""
+
+    @property
+    def epoch(self) -> int:
+        """Grows with every claim: what an older one writes does not count."""
+
+    @property
+    def holder(self) -> str:
+        """Who renews it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,13 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from adapters.certificates import builder, key_pem, key_usage, name_of
 from adapters.local.proxy import Identity
 
 TRUST_DOMAIN = "meshgauge.local"
 _LIFE = dt.timedelta(days=7)  # longer than any run of an environment, too short to be of use to anybody else
-_CLOCK_SLACK = dt.timedelta(minutes=5)
 
 
 class Authority:
@@ -29,7 +29,7 @@ class Authority:
         self._directory = directory
         self._environment_id = environment_id
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = _name(f"Meshgauge environment {environment_id}")
+        self._name = name_of(f"Meshgauge environment {environment_id}")
         self._trust_path = directory / "trust.pem"
         _write_private(self._trust_path, self._root().public_bytes(serialization.Encoding.PEM))
 
@@ -46,20 +46,18 @@ class Authority:
         )
         usages = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
         certificate = (
-            self._builder(_name(role), key.public_key())
+            self._builder(name_of(role), key.public_key())
             .add_extension(names, critical=False)
             .add_extension(usages, critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_key_usage(signs_certificates=False), critical=True)
+            .add_extension(key_usage(signs_certificates=False), critical=True)
             .sign(self._key, hashes.SHA256())
         )
         certificate_path, key_path = self._directory / f"{role}.pem", self._directory / f"{role}.key"
         _write_private(certificate_path, certificate.public_bytes(serialization.Encoding.PEM))
         _write_private(
             key_path,
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            ),
+            key_pem(key),
         )
         return Identity(certificate_path, key_path, self._trust_path, spiffe_id)
 
@@ -67,41 +65,12 @@ class Authority:
         return (
             self._builder(self._name, self._key.public_key())
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(_key_usage(signs_certificates=True), critical=True)
+            .add_extension(key_usage(signs_certificates=True), critical=True)
             .sign(self._key, hashes.SHA256())
         )
 
     def _builder(self, subject: x509.Name, public_key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-        now = dt.datetime.now(dt.UTC)
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self._name)
-            .public_key(public_key)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - _CLOCK_SLACK)
-            .not_valid_after(now + _LIFE)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
-        )
-
-
-def _name(common_name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])])
-
-
-def _key_usage(signs_certificates: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not signs_certificates,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=signs_certificates,
-        crl_sign=signs_certificates,
-        encipher_only=False,
-        decipher_only=False,
-    )
+        return builder(subject, public_key, self._name, self._key.public_key(), _LIFE)
 
 
 def _write_private(path: Path, content: bytes) -> None:

@@ -67,7 +67,7 @@ def install(
     as_json: AsJson = False,
 ) -> None:
     """Install a mesh that stays until it is uninstalled. Runs on that cluster are refused meanwhile."""
-    cluster = cluster_of(context, charts) | ({"images": images} if images else {})
+    cluster = cluster_of(context, charts, images)
     _do("install", adapter, cluster, version=version, profile=profile, placement=placement, detach=detach,
         as_json=as_json)  # fmt: skip
 
@@ -115,7 +115,7 @@ def upgrade(
     as_json: AsJson = False,
 ) -> None:
     """Take an installed mesh to another version in place."""
-    cluster = cluster_of(context, charts) | ({"images": images} if images else {})
+    cluster = cluster_of(context, charts, images)
     _do("upgrade", adapter, cluster, version=version, profile=profile, placement=placement, detach=detach,
         as_json=as_json)  # fmt: skip
 

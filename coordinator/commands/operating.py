@@ -32,12 +32,12 @@ _LINE_STYLES: Final = {"phase": "bold", "finished": "bold", "cancel_requested": 
 Show = Callable[[str], None]  # what it does now
 
 
-def cluster_of(context: str | None, charts: str | None = None) -> dict[str, Any]:
+def cluster_of(context: str | None, charts: str | None = None, images: str | None = None) -> dict[str, Any]:
     """Return the ``cluster`` of a request; a folder that is here is named in full, for the worker."""
-    named = {} if context is None else {"context": context}
-    if charts is None:
-        return named
-    return {**named, "charts": str(Path(charts).resolve()) if Path(charts).is_dir() else charts}
+    if charts is not None and Path(charts).is_dir():
+        charts = str(Path(charts).resolve())
+    given = {"context": context, "charts": charts, "images": images or None}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def carry_out(client: Client, request: Mapping[str, Any]) -> Mapping[str, Any]:

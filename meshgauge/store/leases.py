@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from meshgauge.claim import AttemptOutcome, Claim, Cleaning
 from meshgauge.errors import FencedError, UnknownNameError
-from meshgauge.store import events, operations, schema
+from meshgauge.store import events, holding, operations, schema
 
 MAX_FAILED_CLEANINGS = 5  # then the site is quarantined until a person releases it
 _RETRY_PAUSE_S = 2.0
@@ -71,17 +71,7 @@ def renew(connection: sa.Connection, claim: Claim, lease_s: float) -> bool:
     Raises:
         FencedError: the lease is over and the site has moved on.
     """
-    row = connection.execute(
-        sa.text(
-            "UPDATE site SET lease_until = now() + make_interval(secs => :lease)"
-            " WHERE name = :site AND epoch = :epoch AND holder = :holder AND state = 'leased'"
-            " RETURNING (SELECT cancel_at IS NOT NULL FROM run WHERE id = :run)"
-        ),
-        {"lease": lease_s, "site": claim.site, "epoch": claim.epoch, "holder": claim.holder, "run": claim.run_id},
-    ).one_or_none()
-    if row is None:
-        raise FencedError(f"the lease on site {claim.site} (epoch {claim.epoch}) is over")
-    return bool(row[0])
+    return holding.extend(connection, claim, lease_s, schema.run, claim.run_id)
 
 
 def hold(connection: sa.Connection, claim: Claim) -> None:
@@ -94,7 +84,7 @@ def hold(connection: sa.Connection, claim: Claim) -> None:
         sa.text("SELECT state, epoch, holder FROM site WHERE name = :site FOR UPDATE"), {"site": claim.site}
     ).one_or_none()
     if row is None or (row.state, row.epoch, row.holder) != ("leased", claim.epoch, claim.holder):
-        raise FencedError(f"the lease on site {claim.site} (epoch {claim.epoch}) is over")
+        raise holding.fenced(claim)
 
 
 def set_phase(connection: sa.Connection, claim: Claim, phase: str) -> None:

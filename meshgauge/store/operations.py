@@ -16,9 +16,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from meshgauge.errors import ConflictError, FencedError, UnknownNameError
+from meshgauge.errors import ConflictError, UnknownNameError
 from meshgauge.operations import CUT_OFF, OperationClaim, OperationOutcome, OperationRequest
-from meshgauge.store import events, schema
+from meshgauge.store import events, holding, schema
 from meshgauge.store.schema_operations import operation, operation_line
 
 MAX_LINE_CHARACTERS = 2000
@@ -239,23 +239,7 @@ def renew(connection: sa.Connection, claim: OperationClaim, lease_s: float) -> b
     Raises:
         FencedError: the lease is over and the site has moved on.
     """
-    row = connection.execute(
-        sa.text(
-            "UPDATE site SET lease_until = now() + make_interval(secs => :lease)"
-            " WHERE name = :site AND epoch = :epoch AND holder = :holder AND state = 'leased'"
-            " RETURNING (SELECT cancel_at IS NOT NULL FROM operation WHERE id = :id)"
-        ),
-        {
-            "lease": lease_s,
-            "site": claim.site,
-            "epoch": claim.epoch,
-            "holder": claim.holder,
-            "id": claim.operation_id,
-        },
-    ).one_or_none()
-    if row is None:
-        raise _fenced(claim)
-    return bool(row[0])
+    return holding.extend(connection, claim, lease_s, operation, claim.operation_id)
 
 
 def hold(connection: sa.Connection, claim: OperationClaim) -> None:
@@ -270,11 +254,7 @@ def hold(connection: sa.Connection, claim: OperationClaim) -> None:
     ).one_or_none()
     ours = ("leased", claim.epoch, claim.holder, claim.operation_id)
     if row is None or (row.state, row.epoch, row.holder, row.operation_id) != ours:
-        raise _fenced(claim)
-
-
-def _fenced(claim: OperationClaim) -> FencedError:
-    return FencedError(f"the lease on site {claim.site} (epoch {claim.epoch}) is over")
+        raise holding.fenced(claim)
 
 
 def say(connection: sa.Connection, claim: OperationClaim, told: Sequence[tuple[str, str]]) -> None:

@@ -43,7 +43,7 @@ from meshgauge.plan import Profile
 from meshgauge.settings import Settings
 from meshgauge.store import leases, results, runs, schema
 from meshgauge.store.database import connect, transaction
-from meshgauge.trial import CLOCKS, GateResult, LoadResult, MeasuredTrial, WorkerHealth
+from meshgauge.trial import CLOCKS, GateResult, LoadResult, MeasuredTrial, SecondRow, WorkerHealth
 
 PLAN = """\
 name: first
@@ -324,6 +324,12 @@ def hook() -> Iterator[str]:
     thread.join()
 
 
+@pytest.fixture(scope="session")
+def make_measured() -> Callable[[uuid.UUID, float, int], MeasuredTrial]:
+    """Return a function that makes a trial of 4000 replies around a median, none of them an error."""
+    return _measured
+
+
 def _measured(trial_id: uuid.UUID, median_us: float, seed: int) -> MeasuredTrial:
     spread = np.random.default_rng(seed).lognormal(0.0, 0.1, 4000)
     histogram = Histogram.of((median_us * 1000 * spread).astype(np.int64))
@@ -343,7 +349,7 @@ def _measured(trial_id: uuid.UUID, median_us: float, seed: int) -> MeasuredTrial
         connections_opened=8,
         outcomes={"ok": 4000},
         histograms={("ok", clock): histogram for clock in CLOCKS},
-        seconds=(),
+        seconds=(SecondRow(0, 4000, 4000, 4000, 0, median_us, None, 0.2),),
         batch_p50_us=(median_us,) * 12,
         workers=(WorkerHealth("w-1", "native", 0.2, 0.01),),
         requests_total=4000,

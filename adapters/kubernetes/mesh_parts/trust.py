@@ -9,11 +9,11 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+
+from adapters.certificates import builder, key_pem, key_usage, name_of
 
 # A mesh installed to stay has to be renewed or removed within this time. Source: what `linkerd install` gives its own.
 LIFE: Final = dt.timedelta(days=365)
-_CLOCK_SLACK: Final = dt.timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +41,7 @@ def make_issuer(anchor_name: str, issuer_name: str) -> Issuer:
     anchor_key, issuer_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     anchor = _authority(anchor_name, anchor_key.public_key(), anchor_name, anchor_key, path_length=1)
     issuer = _authority(issuer_name, issuer_key.public_key(), anchor_name, anchor_key, path_length=0)
-    key = issuer_key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return Issuer(_pem(issuer), key.decode(), _pem(anchor))
+    return Issuer(_pem(issuer), key_pem(issuer_key).decode(), _pem(anchor))
 
 
 def _authority(
@@ -54,39 +51,13 @@ def _authority(
     signer_key: ec.EllipticCurvePrivateKey,
     path_length: int,
 ) -> x509.Certificate:
-    now = dt.datetime.now(dt.UTC)
     return (
-        x509.CertificateBuilder()
-        .subject_name(_subject(name))
-        .issuer_name(_subject(signer_name))
-        .public_key(public_key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _CLOCK_SLACK)
-        .not_valid_after(now + LIFE)
+        builder(name_of(name), public_key, name_of(signer_name), signer_key.public_key(), LIFE)
         .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
-        .add_extension(_MAY_SIGN, critical=True)
+        .add_extension(key_usage(signs_certificates=True), critical=True)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer_key.public_key()), critical=False)
         .sign(signer_key, hashes.SHA256())
     )
-
-
-_MAY_SIGN: Final = x509.KeyUsage(
-    digital_signature=False,
-    content_commitment=False,
-    key_encipherment=False,
-    data_encipherment=False,
-    key_agreement=False,
-    key_cert_sign=True,
-    crl_sign=True,
-    encipher_only=False,
-    decipher_only=False,
-)
-
-
-def _subject(name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
 
 
 def _pem(certificate: x509.Certificate) -> str:

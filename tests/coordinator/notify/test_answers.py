@@ -2,55 +2,29 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import uuid
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 import sqlalchemy as sa
 from flask.testing import FlaskClient
 
 from coordinator.notify.answers import answer_of_run
 from meshgauge.errors import UnknownNameError
-from meshgauge.histogram import Histogram
 from meshgauge.store import leases, results, runs, schema
 from meshgauge.store.database import transaction
-from meshgauge.trial import CLOCKS, GateResult, LoadResult, MeasuredTrial, SecondRow, WorkerHealth
-
-
-def measured(trial_id: uuid.UUID, median_us: float, seed: int) -> MeasuredTrial:
-    spread = np.random.default_rng(seed).lognormal(0.0, 0.1, 4000)
-    histogram = Histogram.of((median_us * 1000 * spread).astype(np.int64))
-    load = LoadResult(
-        engine="native",
-        engine_abi=1,
-        locust_version="2.47.0",
-        resolution_ns=1,
-        window_start=dt.datetime(2026, 11, 23, tzinfo=dt.UTC),
-        window_s=10.0,
-        offered=4000,
-        sent=4000,
-        done=4000,
-        dropped=0,
-        waited=0,
-        backlog_peak=0,
-        connections_opened=8,
-        outcomes={"ok": 4000},
-        histograms={("ok", clock): histogram for clock in CLOCKS},
-        seconds=(SecondRow(0, 4000, 4000, 4000, 0, median_us, None, 0.2),),
-        batch_p50_us=(median_us,) * 12,
-        workers=(WorkerHealth("w-1", "native", 0.2, 0.01),),
-        requests_total=4000,
-        scheduling="fifo",
-    )
-    gate = GateResult("errors", "ok", frozenset(), 0.0, 0.01, "%", "no errors")
-    return MeasuredTrial(str(trial_id), "measured", None, load, (), (), (gate,), ())
+from meshgauge.trial import MeasuredTrial
 
 
 @pytest.fixture
-def done_run(engine: sa.Engine, client: FlaskClient, submit: Callable[..., Any], plan_text: str) -> uuid.UUID:
+def done_run(
+    engine: sa.Engine,
+    client: FlaskClient,
+    submit: Callable[..., Any],
+    plan_text: str,
+    make_measured: Callable[[uuid.UUID, float, int], MeasuredTrial],
+) -> uuid.UUID:
     """A run of six blocks in which each proxy adds a fifth to 200 us."""
     run = submit(plan_text.replace("blocks: 2", "blocks: 6"))
     with transaction(engine) as connection:
@@ -64,7 +38,7 @@ def done_run(engine: sa.Engine, client: FlaskClient, submit: Callable[..., Any],
                 seed += 1
                 results.begin_trial(connection, claim, trial.id)
                 median_us = (200.0 if trial.cell.startswith("none") else 240.0) * (1 + 0.001 * (seed % 5))
-                results.record_trial(connection, claim, measured(trial.id, median_us, seed))
+                results.record_trial(connection, claim, make_measured(trial.id, median_us, seed))
             leases.end_attempt(connection, claim, "done", None, {}, retry=False, max_attempts=3)
             connection.execute(sa.update(schema.site).values(state="free", lease_until=None, holder=None))
         runs.advance(connection, uuid.UUID(run["id"]))

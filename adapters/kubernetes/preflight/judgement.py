@@ -126,7 +126,7 @@ def judge(facts: Facts, ask: Ask) -> Verdict:
     """Return what stands in the way, and what will be missing. Pure."""
     if facts.lacking:
         return Verdict((_no_rights(facts.lacking),))
-    problems = [*_version(facts, ask), *_lives(facts), *_mesh(facts, ask), *_needs_met(facts, ask), *_room(facts, ask)]
+    problems = [*_version(facts, ask), *_lives(facts, ask), *_mesh(facts, ask), *_needs_met(facts, ask), *_room(facts, ask)]
     return Verdict(tuple(problems), tuple(_unknown(permission) for permission in facts.lacking_optional))
 
 
@@ -206,15 +206,17 @@ def _version(facts: Facts, ask: Ask) -> Iterator[str]:
         yield f"the cluster is Kubernetes {facts.version}, and {name} needs {needs.kube}: choose another version of it"
 
 
-def _lives(facts: Facts) -> Iterator[str]:
+def _lives(facts: Facts, ask: Ask) -> Iterator[str]:
+    context = ask.infrastructure.in_cluster.context
+    there = f" --context {context}" if context else ""
     for life in facts.lives:
         if life.stays:
             mesh = life.undertaking.mesh
-            yield f"{life} is installed there to stay: end it with 'meshgauge mesh uninstall {mesh}' first"
+            yield f"{life} is installed there to stay: end it with 'meshgauge mesh uninstall {mesh}{there}' first"
         else:
             yield (
                 f"{life} is still there: two in one cluster disturb each other; wait for its end, "
-                "or remove it with 'meshgauge clean --context'"
+                f"or remove it with 'meshgauge clean{there}'"
             )
 
 

@@ -107,7 +107,8 @@ def test_a_mesh_that_was_installed_to_stay_has_to_be_uninstalled_first(cluster: 
 
 def test_another_life_that_has_not_ended_is_in_the_way(cluster: Cluster) -> None:
     life = _life(cluster, Owner("site.9", 2, "env-9"), stays=False)
-    assert "meshgauge clean --context" in _problem(replace(_FINE, lives=(life,)), _ask())
+    assert "'meshgauge clean'" in _problem(replace(_FINE, lives=(life,)), _ask())
+    assert "'meshgauge clean --context bench'" in _problem(replace(_FINE, lives=(life,)), _ask(context="bench"))
 
 
 def test_a_volume_needs_a_default_storage_class() -> None:

@@ -167,6 +167,11 @@ def ailment(pod: Manifest) -> str | None:
     return f"runs, but is not ready: {', '.join(unready)}" if unready else None
 
 
+def why_it_cannot_pull(pod: Manifest) -> str | None:
+    """Return which image the pod's node cannot pull, and why; None: it does not say that it cannot."""
+    return next((words for words in map(_pull_failure, _statuses(pod)) if words), None)
+
+
 def crashed_containers(pod: Manifest) -> list[str]:
     """Return the containers whose last words are worth reading: they ended with an error, or restart."""
     return [
@@ -182,8 +187,8 @@ def _ailment_of(status: Mapping[str, Any]) -> str | None:
     name, state = status["name"], status.get("state") or {}
     waiting, ended = state.get("waiting") or {}, state.get("terminated") or {}
     reason = waiting.get("reason", "")
-    if reason in _PULLING:
-        return f"cannot pull the image {status['image']} of its container {name}: {waiting.get('message') or reason}"
+    if words := _pull_failure(status):
+        return words
     if reason == "CrashLoopBackOff":
         last = (status.get("lastState") or {}).get("terminated") or {}
         return f"crashes: its container {name} ended with code {last.get('exitCode', '?')}, {last.get('reason', '')}"
@@ -192,6 +197,14 @@ def _ailment_of(status: Mapping[str, Any]) -> str | None:
     if ended.get("exitCode"):
         return f"ended: its container {name} with code {ended['exitCode']}, {ended.get('reason', '')}"
     return None
+
+
+def _pull_failure(status: Mapping[str, Any]) -> str | None:
+    waiting = (status.get("state") or {}).get("waiting") or {}
+    if waiting.get("reason") not in _PULLING:
+        return None
+    words = waiting.get("message") or waiting["reason"]
+    return f"cannot pull the image {status['image']} of its container {status['name']}: {words}"
 
 
 def _statuses(pod: Manifest) -> list[Mapping[str, Any]]:

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
 
 from adapters.kubernetes.api import Cluster, Kind, Manifest, ObjectRef
 from adapters.kubernetes.mesh import Condition, Injector, Readiness, Rollout, Setting
-from adapters.kubernetes.server.judging import ailment, beyond_hope, crashed_containers, is_ready, missing
-from meshgauge.errors import ConfigurationError, EnvironmentUpError, MeshgaugeError
-
-OnLine = Callable[[str], None]
+from adapters.kubernetes.server.judging import beyond_hope, is_ready, missing
+from adapters.kubernetes.server.reasons import (
+    POD,
+    OnLine,
+    Pulls,
+    give_up_on_hopeless,
+    pods_behind,
+    reasons,
+    warnings,
+)
+from meshgauge.errors import ConfigurationError, EnvironmentUpError
 
 # A watch tells changes at once; this often we look aside, at what a watch does not tell: pods without hope.
 _LOOK_EVERY_S = 5.0
 _LOOK_AGAIN_S = 0.3  # a kind that is not served yet cannot be watched
-_LOG_LINES = 8
-_PODS_TOLD = 3
-
-_POD: Final = Kind("v1", "Pod")
-_EVENT: Final = Kind("v1", "Event")
 
 _Judge = Callable[[Sequence[Manifest]], str | None]
 
@@ -65,7 +66,7 @@ def wait_pods(
         ready = sum(map(is_ready, pods))
         return None if ready >= count else f"{ready} of {count} are ready"
 
-    watched = _Watched(_POD, namespace, labels, None, f"pods {labels} in namespace {namespace}")
+    watched = _Watched(POD, namespace, labels, None, f"pods {labels} in namespace {namespace}")
     _wait(cluster, watched, judge, time.monotonic() + timeout_s, timeout_s, on_line)
 
 
@@ -113,7 +114,7 @@ def _wait(
     cluster: Cluster, watched: _Watched, judge: _Judge, deadline: float, timeout_s: float, on_line: OnLine
 ) -> None:
     told = ""
-    for found in _states(cluster, watched, deadline):
+    for found in _states(cluster, watched, deadline, Pulls(on_line)):
         lacking = judge(found)
         if lacking is None:
             on_line(f"{watched.title}: ready")
@@ -125,18 +126,20 @@ def _wait(
             if reason := beyond_hope(thing):
                 raise EnvironmentUpError(f"{ObjectRef.of(thing)} {reason}")
         if time.monotonic() >= deadline:
-            pods = _pods_behind(cluster, watched.kind, found)
-            lines = _reasons(cluster, pods) if pods else _warnings(cluster, watched.kind, found)
-            reasons = "".join(f"\n  {line}" for line in lines)
-            raise EnvironmentUpError(f"{watched.title} is not ready after {timeout_s:g} s: {lacking}{reasons}")
+            pods = pods_behind(cluster, watched.kind, found)
+            lines = reasons(cluster, pods) if pods else warnings(cluster, watched.kind, found)
+            why = "".join(f"\n  {line}" for line in lines)
+            raise EnvironmentUpError(f"{watched.title} is not ready after {timeout_s:g} s: {lacking}{why}")
 
 
-def _states(cluster: Cluster, watched: _Watched, deadline: float) -> Iterator[Sequence[Manifest]]:
+def _states(cluster: Cluster, watched: _Watched, deadline: float, pulls: Pulls) -> Iterator[Sequence[Manifest]]:
     """Yield the objects watched, whenever one changes, and every now and then; for ever."""
     while True:
         listed = cluster.list(watched.kind, watched.namespace, watched.labels, watched.fields)
         found = {item["metadata"]["name"]: item for item in listed}
-        _give_up_on_hopeless_pods(cluster, watched.kind, listed)
+        pods = pods_behind(cluster, watched.kind, listed)
+        give_up_on_hopeless(pods)
+        pulls.look(pods)
         yield list(found.values())
         began = time.monotonic()
         slice_s = max(min(deadline - began, _LOOK_EVERY_S), 0.0)
@@ -151,83 +154,6 @@ def _states(cluster: Cluster, watched: _Watched, deadline: float) -> Iterator[Se
             yield list(found.values())
         if time.monotonic() - began < _LOOK_AGAIN_S:
             time.sleep(min(slice_s, _LOOK_AGAIN_S))
-
-
-def _give_up_on_hopeless_pods(cluster: Cluster, kind: Kind, found: Sequence[Manifest]) -> None:
-    for pod in _pods_behind(cluster, kind, found) if kind.group == "apps" else ():
-        if reason := beyond_hope(pod):
-            raise EnvironmentUpError(f"{ObjectRef.of(pod)} cannot come up: {reason}")
-
-
-def _pods_behind(cluster: Cluster, kind: Kind, found: Sequence[Manifest]) -> list[Manifest]:
-    """Return the pods of workloads, or the pods themselves."""
-    if kind == _POD:
-        return list(found)
-    pods: list[Manifest] = []
-    for thing in found:
-        selector = (thing.get("spec") or {}).get("selector")
-        wanted = selector.get("matchLabels") if isinstance(selector, Mapping) else None
-        if wanted and kind.group in ("apps", "batch"):
-            labels = ",".join(f"{name}={value}" for name, value in wanted.items())
-            pods += cluster.list(_POD, thing["metadata"].get("namespace"), labels)
-    return pods
-
-
-def _reasons(cluster: Cluster, pods: Sequence[Manifest]) -> Iterator[str]:
-    """Yield what keeps pods from being ready: status, last event, last words. Told at the end of a time-out."""
-    unready = [pod for pod in pods if not is_ready(pod)]
-    for pod in unready[:_PODS_TOLD]:
-        words = ailment(pod) or "is not ready"
-        yield f"pod {pod['metadata']['name']} {words}"
-        yield from (f"  {line}" for line in _last_event(cluster, pod))
-        for container in crashed_containers(pod)[:1]:
-            yield from (f"  {container}: {line}" for line in _last_words(cluster, pod, container))
-    if len(unready) > _PODS_TOLD:
-        yield f"and {len(unready) - _PODS_TOLD} more pods"
-
-
-def _warnings(cluster: Cluster, kind: Kind, found: Sequence[Manifest]) -> Iterator[str]:
-    """Yield why a workload has no pods: its controller says so in events (a quota, a webhook that does not answer)."""
-    if kind.group not in ("apps", "batch"):
-        return
-    for thing in found:
-        name = thing["metadata"]["name"]
-        events = _events(cluster, thing["metadata"].get("namespace"), "type=Warning")
-        ours = [event for event in events if str((event.get("involvedObject") or {}).get("name", "")).startswith(name)]
-        yield from (f"it has no pods; {_event_words(event)}" for event in ours[-1:])
-
-
-def _last_event(cluster: Cluster, pod: Manifest) -> Iterator[str]:
-    fields = f"involvedObject.name={pod['metadata']['name']},type=Warning"
-    yield from map(_event_words, _events(cluster, pod["metadata"].get("namespace"), fields)[-1:])
-
-
-def _events(cluster: Cluster, namespace: str | None, fields: str) -> list[Manifest]:
-    """Return events, the newest last; none where they may not be read, as we are telling another failure already."""
-    try:
-        events = cluster.list(_EVENT, namespace, fields=fields)
-    except MeshgaugeError:
-        return []
-    return sorted(events, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
-
-
-def _event_words(event: Manifest) -> str:
-    return f"last event: {event.get('reason', '')}: {event.get('message', '')}"
-
-
-def _last_words(cluster: Cluster, pod: Manifest, container: str) -> Iterator[str]:
-    metadata = pod["metadata"]
-    path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}/log?container={container}"
-    restarted = any(
-        status["name"] == container and status.get("restartCount")
-        for status in (pod.get("status") or {}).get("containerStatuses") or ()
-    )
-    try:
-        text = cluster.text(f"{path}&tailLines={_LOG_LINES}{'&previous=true' if restarted else ''}")
-    except MeshgaugeError as error:
-        yield f"its log cannot be read: {error}"
-        return
-    yield from text.splitlines()[-_LOG_LINES:]
 
 
 def _still_there(cluster: Cluster, refs: Sequence[ObjectRef], timeout_s: float) -> str:

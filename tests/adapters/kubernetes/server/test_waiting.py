@@ -156,7 +156,7 @@ def test_a_pod_that_crashes_tells_its_last_words(fake: FakeCluster, cluster: Clu
 def test_a_pod_without_hope_is_not_waited_for(fake: FakeCluster, cluster: Cluster) -> None:
     never = {"name": "web", "image": "web:1", "state": {"waiting": {"reason": "ErrImageNeverPull"}}}
     _stand(fake, _pod(phase="Pending", containerStatuses=[never]))
-    with pytest.raises(EnvironmentUpError, match="Pod web-1 in namespace default the image web:1"):
+    with pytest.raises(EnvironmentUpError, match="Pod web-1 in namespace default cannot come up: the image web:1"):
         wait_pods(cluster, "default", "app=web", 1, 60.0)
 
 

@@ -33,6 +33,7 @@ class Behaviour:
     with_stalls: bool = False
     freeze_at_s: float | None = None  # after the first request
     freeze_s: float = 1.0
+    port: int = 0  # 0: the system's choice
 
 
 @dataclass
@@ -70,7 +71,7 @@ class TargetServer:
     def __init__(self, behaviour: Behaviour) -> None:
         self.behaviour = behaviour
         self.counts = Counts()
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self.listener = socket.create_server(("127.0.0.1", behaviour.port), backlog=1024)
         self.listener.setblocking(False)
         self.timer = Timer()
         self.epoll = select.epoll()

@@ -207,6 +207,18 @@ def test_a_target_nobody_answers_at_is_named(start_target: Any, make_order: Any,
     )
 
 
+def test_a_target_that_refuses_at_first_is_waited_for(start_target: Any, make_order: Any, start_trial: Any) -> None:
+    target = start_target()
+    target.end()
+    trial = start_trial(make_order(target.port))
+    trial.start_workers(1)
+    trial.go()
+    time.sleep(1.0)  # the worker is refused all the while
+    assert not trial.has("window")
+    start_target(port=target.port)
+    trial.wait("window")
+
+
 def test_a_closed_standard_input_aborts_the_trial(start_target: Any, make_order: Any, start_trial: Any) -> None:
     trial = start_trial(make_order(start_target().port, window_s=60.0))
     trial.start_workers(1)

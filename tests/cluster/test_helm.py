@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,9 +30,12 @@ def cluster(server: Ground, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster
     found.close()
 
 
-@pytest.fixture
-def helm() -> HelmBackend:
-    return backend()
+@pytest.fixture(params=["sdk", "binary"])
+def helm(request: pytest.FixtureRequest) -> HelmBackend:
+    """Both ways to Helm, one behaviour."""
+    if request.param == "binary" and shutil.which("helm") is None:
+        pytest.skip("no helm program on PATH")
+    return backend(request.param)
 
 
 def names(cluster: Cluster, namespace: str) -> set[str]:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from meshgauge.infrastructures import Infrastructure
 from meshgauge.matrix import EnvironmentKey, MeshArm
 from meshgauge.plan import Profile
-from meshgauge.trial import UsageSample
+from meshgauge.trial import Nodes, UsageSample
 
 # Rows of the report's first table, in this order: what a proxy does to a request (measurement.md 7).
 FEATURES = (
@@ -154,6 +154,9 @@ class Environment(Protocol):
 
     def load_generator_joined(self, process_ids: Sequence[int]) -> None:
         """Count these processes (and their children) as component ``load_generator`` and place them."""
+
+    def nodes(self) -> Nodes | None:
+        """Return the nodes that application and load stand on now, by side; None: all of it on this host."""
 
     @property
     def tuning(self) -> HostTuning:

@@ -135,7 +135,8 @@ class Runner:
 
         order = final_order(draft, environment, entry)
         try:
-            measured = TrialMeasurement(environment, run, order, on_progress, limited_components(self._key)).measure()
+            limited = limited_components(self._key)
+            measured = TrialMeasurement(environment, run, order, on_progress, limited, trial.first_nodes).measure()
         finally:
             self._drop_load()
         spool.write_measured(spool.trial_directory(self._directory, trial.trial_id), measured)

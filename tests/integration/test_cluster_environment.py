@@ -163,6 +163,10 @@ def test_trials_in_a_cluster_are_measured_by_load_workers_of_its_own(
         measured[trial.load] = found
         assert found.load is not None, found.reason
         assert all(check["passed"] for check in found.checks), found.checks
+    for label, workers in (("two", 2), ("one", 1)):  # which is why only trials of one load are held against each other
+        stood = measured[label].nodes or {}
+        assert {side: len(names) for side, names in stood.items()} == {"app": 1, "load": workers}
+        assert next(gate for gate in measured[label].gates if gate.gate == "nodes").status == "ok"
     two, one = measured["two"].load, measured["one"].load
     assert two is not None
     assert one is not None

@@ -12,7 +12,7 @@ from adapters.kubernetes.environments import evidence
 from adapters.kubernetes.environments.standing import Standing
 from adapters.kubernetes.helm.contract import HelmBackend
 from meshgauge.errors import ConfigurationError, EnvironmentUpError, MeshgaugeError
-from meshgauge.trial import UsageSample
+from meshgauge.trial import Nodes, UsageSample
 
 Connect = Callable[[str | None], Cluster]
 GetHelm = Callable[[], HelmBackend]
@@ -100,6 +100,10 @@ class KubernetesEnvironment:
 
     def load_generator_joined(self, process_ids: Sequence[int]) -> None:
         """Do nothing: load workers of a cluster are known by their pods; those of this host share none of its nodes."""
+
+    def nodes(self) -> Nodes:
+        """Return the nodes that application and load run on now; without load where that comes from elsewhere."""
+        return self._up().nodes()
 
     @property
     def tuning(self) -> HostTuning:

@@ -13,9 +13,9 @@ from adapters.kubernetes.counting.components import watched
 from adapters.kubernetes.counting.counters import KubernetesMeter
 from adapters.kubernetes.counting.prometheus import metrics_or_reason
 from adapters.kubernetes.environments import evidence, treatment
-from adapters.kubernetes.environments.application import LOAD, AppOrder, service_of
+from adapters.kubernetes.environments.application import APP, LOAD, AppOrder, service_of
 from adapters.kubernetes.environments.load_jobs import POD
-from adapters.kubernetes.environments.pods import PodState, is_running, losses, seen
+from adapters.kubernetes.environments.pods import PodState, is_running, losses, nodes_of, seen
 from adapters.kubernetes.environments.proxies import Proxies
 from adapters.kubernetes.environments.treatment import Expected, Side
 from adapters.kubernetes.environments.workload import APP_PODS, LOAD_PODS, ClusterWorkload
@@ -25,6 +25,7 @@ from adapters.kubernetes.mesh import Containers, KubernetesMesh, Passage
 from adapters.kubernetes.traces.ledger import Owner
 from meshgauge.errors import EnvironmentUpError, MeshgaugeError
 from meshgauge.matrix import EnvironmentKey, Role
+from meshgauge.trial import Nodes
 
 
 def life_order(key: EnvironmentKey, owner: Owner, namespace: str, load_workers: int, mesh_of: MeshOf) -> LifeOrder:
@@ -135,6 +136,14 @@ class Standing:
     def losses(self) -> list[str]:
         """Return a sentence for each pod and container that did not last."""
         return losses(self._known, self._watched_pods()) if self._known else []
+
+    def nodes(self) -> Nodes:
+        """Return the nodes of application and load.
+
+        Those of a mesh's own pods are left out: the baseline has none to compare them with.
+        """
+        sides = {APP: APP_PODS} | ({LOAD: LOAD_PODS} if self._order.key.infrastructure.brings_load_workers else {})
+        return {side: sorted(nodes_of(self._pods(labels))) for side, labels in sides.items()}
 
     def start_load(self, trial_id: str, master: str, count: int) -> None:
         """Start load workers that no proxy keeps from their master."""

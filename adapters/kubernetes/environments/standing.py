@@ -72,6 +72,7 @@ class Standing:
         self._known: dict[str, PodState] = {}
         self._passages: dict[Role, dict[str, Passage]] = {}
         self._plaintext: Check | None = None
+        self._has_begun = False
 
     @property
     def meter(self) -> KubernetesMeter:
@@ -91,6 +92,7 @@ class Standing:
         """Bring everything up."""
         life = self._life
         life.preflight()
+        self._has_begun = True
         life.install()
         on_phase("configure")
         life.configure()
@@ -221,10 +223,11 @@ class Standing:
         return found | {"nodes": dict(self._meter.nodes()), "counters": dict(self._meter.facts())}
 
     def down(self) -> None:
-        """Remove everything."""
+        """Remove everything; what preflight refused has made nothing."""
         if self._meter is not None:
             self._meter.close()
-        self._life.uninstall()
+        if self._has_begun:
+            self._life.uninstall()
 
 
 def _is_done(pod: Manifest) -> bool:

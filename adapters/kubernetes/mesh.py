@@ -147,12 +147,17 @@ class Containers:
         labels: selector of the pods; within the own namespace, empty: the pods of the role's side.
         names: container names, among ``containers`` and native sidecars (``initContainers`` that restart always);
             empty: all of the pod's.
+        requests: what those of one pod ask their node for, as Kubernetes quantities by ``cpu`` and ``memory``; for
+            preflight, so rather too little than too much. Empty: nothing, or not known.
+        copies: pods the mesh makes of them; None: one on every node; 0: none, they are put into ours.
     """
 
     role: Role | None
     namespace: str | None
     labels: str
     names: tuple[str, ...] = ()
+    requests: Mapping[str, str] = field(default_factory=dict)
+    copies: int | None = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ NAMESPACE: Final = "istio-system"
 REPOSITORY: Final = "https://istio-release.storage.googleapis.com/charts"
 PROXY: Final = "istio-proxy"  # also the name of ztunnel's container
 
-CONTROL_PLANE: Final = Containers(None, NAMESPACE, "app=istiod", ("discovery",))
+CONTROL_PLANE: Final = Containers(None, NAMESPACE, "app=istiod", ("discovery",), parity.CONTROL_PLANE_REQUESTS, 1)
 
 PEER_AUTHENTICATION: Final = Kind("security.istio.io/v1", "PeerAuthentication")
 DESTINATION_RULE: Final = Kind("networking.istio.io/v1", "DestinationRule")

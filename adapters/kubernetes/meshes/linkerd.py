@@ -237,9 +237,11 @@ class Linkerd:
             "client": ("client",),
             "server": ("server",),
         }
+        requests = parity.proxy_requests(order.profile)
         return [
-            *(Containers(role, None, "", (PROXY,)) for role in roles[order.placement]),
-            Containers(None, NAMESPACE, f"linkerd.io/control-plane-ns={NAMESPACE}"),
+            *(Containers(role, None, "", (PROXY,), requests) for role in roles[order.placement]),
+            # Destination, identity and injector have proxies, and ask for nothing beyond.
+            Containers(None, NAMESPACE, f"linkerd.io/control-plane-ns={NAMESPACE}", (), requests, 3),
         ]
 
     def metrics(self, role: Role) -> MetricsEndpoint | None:

@@ -43,6 +43,14 @@ def test_windows_nobody_set_are_long_enough_for_kubelets_to_count_in_clusters_al
     assert type(plan).model_validate(stored) == plan
 
 
+@pytest.mark.parametrize("domain", ["cluster.local.", ".local", "Cluster.local", "a..b", "-a.b", "a b", "x" * 64])
+def test_a_cluster_domain_is_a_dns_name(domain: str) -> None:
+    place = f"infrastructures: {{name: k, provider: kubernetes, cluster: {{domain: '{domain}'}}}}\n"
+    (problem,) = problems(GOOD + place)
+    assert problem.startswith("infrastructures[0].cluster.domain")
+    assert load_plan(GOOD + place.replace(domain, "k8s.example-1.org")).infrastructures[0].in_cluster.domain
+
+
 def test_json_is_accepted_too() -> None:
     assert parse_document('{"name": "x", "list": [1, 2.5, true, null, "no"]}') == {
         "name": "x",

@@ -235,7 +235,10 @@ def _ztunnel_values(order: MeshOrder) -> dict[str, Any]:
     return {
         "profile": _AMBIENT,
         "resources": parity.proxy_resources(order.profile),
-        "env": {"ZTUNNEL_WORKER_THREADS": str(order.profile.proxy_threads)},
+        "env": {
+            "ZTUNNEL_WORKER_THREADS": str(order.profile.proxy_threads),
+            "CLUSTER_DOMAIN": order.cluster_domain,  # its charts have no value for it. Source: ztunnel, src/config.rs
+        },
         "logLevel": "info,access=off",
         "global": _platform(order),
         **istiod.hub(order),

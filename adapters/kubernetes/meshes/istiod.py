@@ -128,7 +128,7 @@ def istiod_values(order: MeshOrder, profile: str = "") -> dict[str, Any]:
         "meshConfig": mesh_config(order),
         "global": {
             "defaultPodDisruptionBudget": {"enabled": False},
-            "proxy": {"resources": resources(order.profile)},
+            "proxy": {"resources": resources(order.profile), "clusterDomain": order.cluster_domain},
             "waypoint": {"resources": resources(order.profile)},
             **hub(order),
         },
@@ -196,7 +196,7 @@ def connections(order: MeshOrder) -> dict[str, Any]:
         "tcp": {"connectTimeout": f"{max(0.001, round(order.profile.request_timeout_s, 3)):g}s"},
         "http": {"h2UpgradePolicy": "DO_NOT_UPGRADE", "idleTimeout": f"{parity.IDLE_S}s"},
     }
-    return {"host": f"*.{order.namespace}.svc.cluster.local", "trafficPolicy": {"connectionPool": pool}}
+    return {"host": f"*.{order.namespace}.svc.{order.cluster_domain}", "trafficPolicy": {"connectionPool": pool}}
 
 
 def telemetry(order: MeshOrder, targets: Sequence[Mapping[str, str]] = ()) -> Manifest:

@@ -191,6 +191,7 @@ def _values(order: MeshOrder) -> dict[str, Any]:
         "resources": _resources(profile),
     }
     values: dict[str, Any] = {
+        "clusterDomain": order.cluster_domain,
         "proxy": proxy,
         "controller": {"ignoreNamespaces": ["kube-system"]},
         "tracing": {"deploy": False, "jaeger": {"enabled": False}},

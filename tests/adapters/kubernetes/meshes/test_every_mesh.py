@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -295,3 +296,14 @@ def test_proxies_put_into_our_pods_ask_for_what_their_profile_gives_them(
         assert all((one.copies == 0) is (not one.labels) for one in own), "without labels they are put into our pods"
         if order.profile.proxy_cpu_cores:  # what can be limited is known to preflight
             assert all(one.requests for one in groups if one.role), order
+
+
+def test_services_are_named_by_the_domain_of_the_cluster(
+    name: str, mesh: KubernetesMesh, orders: Sequence[MeshOrder]
+) -> None:
+    for order in orders:
+        moved = replace(order, cluster_domain="k8s.example")
+        values = [release.values for release in mesh.releases(moved)]
+        text = json.dumps([*objects_of(mesh, moved), *values])
+        assert "svc.cluster.local" not in text
+        assert ("k8s.example" in text) is (name in {"istio", "istio-ambient", "linkerd", "traefik-mesh"})

@@ -109,6 +109,7 @@ class Runner:
                 quiet_host=order.quiet_host,
                 load_workers=max(self._loads[trial.load].load_workers for trial in order.trials),
                 load_image=order.load_image,
+                first_nodes=next((trial.first_nodes for trial in order.trials if trial.first_nodes), None),
             )
         )
 
@@ -140,7 +141,8 @@ class Runner:
         run, draft = self._next
         self._events.send("trial_started", trial_id=trial.trial_id)
         if self._brings_load_workers:
-            environment.start_load_workers(trial.trial_id, run.master, self._loads[trial.load].load_workers)
+            near = (trial.first_nodes or {}).get("load", ())
+            environment.start_load_workers(trial.trial_id, run.master, self._loads[trial.load].load_workers, near)
 
         def on_progress(event: Mapping[str, Any]) -> None:
             fields = {name: value for name, value in event.items() if name != "event"}

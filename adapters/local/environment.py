@@ -150,7 +150,7 @@ class LocalEnvironment:
             watched.append((self._spinners.program, ()))
         return [sentence for program, pids in watched if (sentence := _loss(program, pids))]
 
-    def start_load_workers(self, trial_id: str, master: str, count: int) -> None:
+    def start_load_workers(self, trial_id: str, master: str, count: int, near: Sequence[str] = ()) -> None:  # noqa: ARG002 - nothing starts
         """Refuse: load workers of this host come through Celery.
 
         Raises:

@@ -59,7 +59,9 @@ class OwnPods:
     cluster: Cluster
 
 
-def load_job(pods: OwnPods, enrolment: Enrolment, trial_id: str, master: str, count: int) -> Manifest:
+def load_job(
+    pods: OwnPods, enrolment: Enrolment, trial_id: str, master: str, count: int, near: Sequence[str] = ()
+) -> Manifest:
     """Return the load workers of one trial: ``count`` pods, one try each, in the mesh as ``enrolment`` says.
 
     The conductor ends their work. Their pods stay until the Job is deleted, when the next one is made or with the
@@ -73,7 +75,7 @@ def load_job(pods: OwnPods, enrolment: Enrolment, trial_id: str, master: str, co
         "resources": {"requests": {"cpu": f"{round(pods.cluster.load_cpu_cores * 1000)}m", "memory": MEMORY_REQUEST}},
     }
     pod = _pod(container, token=enrolment.service_account_token)
-    placed(pod, pods.cluster.load_nodes, pods.namespace, away_from=APP, together=LOAD)
+    placed(pod, pods.cluster.load_nodes, pods.namespace, away_from=APP, together=LOAD, near=near)
     job = _job(pods, name, LOAD, pod, count)
     described = job["spec"]["template"]["metadata"]
     described["labels"] |= enrolment.load_labels

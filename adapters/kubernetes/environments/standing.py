@@ -109,7 +109,8 @@ class Standing:
     def _make_workload(self) -> ClusterWorkload:
         order = self._order
         owner = Owner(order.site, order.epoch, order.environment_id)
-        app = AppOrder(order.key, self._namespace, owner.labels, self._life.enrolment, order.connections)
+        near = tuple((order.first_nodes or {}).get(APP, ()))
+        app = AppOrder(order.key, self._namespace, owner.labels, self._life.enrolment, order.connections, near)
         return ClusterWorkload(self._cluster, self._helm, app, order.load_image, self._on_line)
 
     def _begin_watch(self) -> None:
@@ -147,10 +148,10 @@ class Standing:
         sides = {APP: APP_PODS} | ({LOAD: LOAD_PODS} if self._order.key.infrastructure.brings_load_workers else {})
         return {side: sorted(nodes_of(self._pods(labels))) for side, labels in sides.items()}
 
-    def start_load(self, trial_id: str, master: str, count: int) -> None:
+    def start_load(self, trial_id: str, master: str, count: int, near: Sequence[str]) -> None:
         """Start load workers that no proxy keeps from their master."""
         port = int(master.rpartition(":")[2])
-        self.workload.start_load(self._life.enrolment_for(port), trial_id, master, count)
+        self.workload.start_load(self._life.enrolment_for(port), trial_id, master, count, near)
 
     def verify_before(self) -> Sequence[Check]:
         """Look at pods, control plane and plaintext, and remember the counters."""

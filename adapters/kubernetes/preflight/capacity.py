@@ -81,14 +81,14 @@ def rooms(cluster: Cluster) -> list[Room]:
 
 
 def of_mesh(groups: Iterable[Containers]) -> list[Wish]:
-    """Return the pods a mesh makes itself, those of every node first. Pure."""
+    """Return the pods a mesh makes itself. Pure."""
     found = []
     for group in groups:
         if group.copies != 0 and group.requests:
             cores, memory = _amounts(group.requests)
             what = f"pods of the mesh ({group.labels})"
             found.append(Wish(what, group.copies, cores, memory, {}, _FREE_NODES))
-    return sorted(found, key=lambda wish: wish.count is not None)
+    return found
 
 
 def shortages(wishes: Sequence[Wish], free: Iterable[Room]) -> list[str]:

@@ -26,7 +26,8 @@ def told_domain(cluster: Cluster, nodes: Iterable[str]) -> str | None:
             return None
         except (MeshgaugeError, ValueError):  # this one is away, or hides it
             continue
-        domain = str(told.get("kubeletconfig", {}).get("clusterDomain") or "").strip(".")
+        configuration = told.get("kubeletconfig") if isinstance(told, dict) else None
+        domain = configuration.get("clusterDomain") if isinstance(configuration, dict) else None
         if domain:
-            return domain
+            return str(domain).strip(".")
     return None

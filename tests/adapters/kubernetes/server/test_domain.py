@@ -29,7 +29,9 @@ def test_kubelets_that_say_nothing_tell_none(fake: FakeCluster, cluster: Cluster
     says(fake, "n1")
     says(fake, "n2")
     fake.texts[CONFIGZ.format("n2")] = "<html>"
-    assert told_domain(cluster, ["n1", "n2"]) is None
+    says(fake, "n3")
+    fake.texts[CONFIGZ.format("n3")] = "[]"
+    assert told_domain(cluster, ["n1", "n2", "n3"]) is None
     assert told_domain(cluster, []) is None
 
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from meshgauge.infrastructures import Infrastructure
 from meshgauge.matrix import EnvironmentKey, MeshArm
 from meshgauge.plan import Profile
-from meshgauge.trial import UsageSample
+from meshgauge.trial import Nodes, UsageSample
 
 # Rows of the report's first table, in this order: what a proxy does to a request (measurement.md 7).
 FEATURES = (
@@ -92,6 +92,8 @@ class EnvironmentOrder:
         tuning: None: calibrate, use the quietest the host permits, and report it in ``provenance``.
         quiet_host: False: leave the host as it is.
         load_workers: the most that any load of this environment has.
+        first_nodes: where the application stood in the environment that is the measure for this block; it is to stand
+            there again, where there is room. None: this is the first, or all is on one host.
         load_image: container image that load workers and probes of a cluster run; empty: none was set.
     """
 
@@ -106,6 +108,7 @@ class EnvironmentOrder:
     quiet_host: bool = True
     load_workers: int = 1
     load_image: str = ""
+    first_nodes: Nodes | None = None
 
 
 class Environment(Protocol):
@@ -142,8 +145,10 @@ class Environment(Protocol):
     def lost_components(self) -> Sequence[str]:
         """Return a sentence for each component that died or restarted since ``up``."""
 
-    def start_load_workers(self, trial_id: str, master: str, count: int) -> None:
+    def start_load_workers(self, trial_id: str, master: str, count: int, near: Sequence[str] = ()) -> None:
         """Start ``count`` load workers of a trial beside what is measured; they join the Locust master at HOST:PORT.
+
+        ``near``: nodes they are to stand on, where there is room.
 
         Called once a trial, after ``up``, and only where ``Infrastructure.brings_load_workers``. They end with their
         master; what is left of them goes with ``down``.
@@ -154,6 +159,9 @@ class Environment(Protocol):
 
     def load_generator_joined(self, process_ids: Sequence[int]) -> None:
         """Count these processes (and their children) as component ``load_generator`` and place them."""
+
+    def nodes(self) -> Nodes | None:
+        """Return the nodes that application and load stand on now, by side; None: all of it on this host."""
 
     @property
     def tuning(self) -> HostTuning:

@@ -12,7 +12,7 @@ from meshgauge.derived import unmeasured
 from meshgauge.document import plan_sha256
 from meshgauge.errors import InvalidPlanError
 from meshgauge.matrix import Hop, Skipped, block_order
-from meshgauge.plan import LOOKS, Load
+from meshgauge.plan import CLUSTER_WINDOW_S, LOOKS, Load
 from meshgauge.resolved import Features, ResolvedPlan
 from meshgauge.settings import Settings
 
@@ -40,6 +40,18 @@ class OrderedTurn:
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedLoad:
+    """A load with its defaults filled in. ``rate_rps``: None: as fast as replies come (closed loop)."""
+
+    label: str
+    rate_rps: float | None
+    connections: int
+    warm_up_s: float
+    window_s: float
+    cool_down_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class PlanCheck:
     """What would happen if the plan were submitted now.
 
@@ -54,6 +66,7 @@ class PlanCheck:
     plan_sha256: str
     meshes: tuple[tuple[str, tuple[Hop, ...]], ...]
     cells: tuple[str, ...]
+    loads: tuple[PlannedLoad, ...]
     skipped: tuple[Skipped, ...]
     blocks: int
     seed: int
@@ -86,6 +99,7 @@ def check_plan(resolved: ResolvedPlan, settings: Settings, cores: int | None) ->
         plan_sha256=plan_sha256(resolved.text),
         meshes=tuple((arm.label, arm.hops) for arm in resolved.arms),
         cells=tuple(cell.key for cell in resolved.matrix.cells),
+        loads=tuple(_planned(load) for load in _loads(resolved)),
         skipped=resolved.matrix.skipped,
         blocks=plan.blocks,
         seed=resolved.seed,
@@ -100,6 +114,15 @@ def check_plan(resolved: ResolvedPlan, settings: Settings, cores: int | None) ->
         features=resolved.features,
         warnings=tuple(_warnings(resolved, cores)),
     )
+
+
+def _loads(resolved: ResolvedPlan) -> list[Load]:
+    """Return the loads that some cell has, in the plan's order."""
+    return list({cell.load.label: cell.load for cell in resolved.matrix.cells}.values())
+
+
+def _planned(load: Load) -> PlannedLoad:
+    return PlannedLoad(load.label, load.rate_rps, load.connections, load.warm_up_s, load.window_s, load.cool_down_s)
 
 
 def _warnings(resolved: ResolvedPlan, cores: int | None) -> Iterator[str]:
@@ -124,7 +147,7 @@ def _warnings(resolved: ResolvedPlan, cores: int | None) -> Iterator[str]:
             f"this host has {cores} cores, which load, proxies and application share: "
             f"all results are indicative (at least {QUIET_CORES} make them firm)"
         )
-    for load in {cell.load.label: cell.load for cell in resolved.matrix.cells}.values():
+    for load in _loads(resolved):
         yield from _load_warnings(load)
     yield from _kubelet_warnings(resolved)
     if plan.thresholds:
@@ -158,7 +181,8 @@ def _kubelet_warnings(resolved: ResolvedPlan) -> Iterator[str]:
     for label, load in in_clusters.items():
         yield (
             f"load {label}: in a cluster CPU and memory are counted every 10 to 20 s, and four counts are needed: a "
-            f"window of {load.window_s:g} s often gives none; {KUBELET_WINDOW_S:g} s always does, 120 s is better"
+            f"window of {load.window_s:g} s often gives none; {KUBELET_WINDOW_S:g} s always does, and "
+            f"{CLUSTER_WINDOW_S:g} s, the default there, is better"
         )
 
 

@@ -26,6 +26,9 @@ class Size(Strict):
 
 NodeSelector = dict[str, str]
 
+CLUSTER_DOMAIN = "cluster.local"  # Source: kubernetes.io, DNS for Services and Pods: what kubeadm and most others set
+_LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+
 
 class Cluster(Strict):
     """Which cluster a ``kubernetes`` infrastructure means, and how it is used."""
@@ -47,6 +50,12 @@ class Cluster(Strict):
     app_nodes: NodeSelector = Field(default_factory=dict, description="labels of the nodes the application runs on")
     load_nodes: NodeSelector = Field(default_factory=dict, description="labels of the nodes that generate load")
     load_cpu_cores: float = Field(default=1.0, gt=0, le=256, description="CPU request of each load worker")
+    domain: str | None = Field(
+        default=None,
+        max_length=150,  # names of Services, 253 at most, go before it
+        pattern=rf"^{_LABEL}(\.{_LABEL})*$",
+        description="what names of Services end in; None: what a kubelet tells, else cluster.local",
+    )
     install_gateway_api: bool = Field(
         default=True, description="install the Gateway API's CRDs for meshes that need them, where the cluster has none"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -227,12 +227,17 @@ class TrialRecord:
         return frozenset().union(*(gate.spoils for gate in self.gates if gate.status == "invalid"))
 
 
+# Names of the nodes of a cluster that each side (app, load) of a trial stood on, sorted.
+Nodes = Mapping[str, Sequence[str]]
+
+
 @dataclass(frozen=True, slots=True)
 class MeasuredTrial:
     """The answer of one attempt at a trial, on its way from the worker to the store.
 
     Attributes:
         checks: the treatment checks made before, during and after it, as plain JSON.
+        nodes: None: it was not measured, or in no cluster.
     """
 
     trial_id: str
@@ -243,3 +248,4 @@ class MeasuredTrial:
     usage: tuple[ComponentUsage, ...]
     gates: tuple[GateResult, ...]
     checks: tuple[Mapping[str, Any], ...]
+    nodes: Nodes | None = None

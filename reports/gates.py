@@ -13,7 +13,7 @@ from scipy.special import stdtr
 
 from meshgauge.histogram import Histogram
 from meshgauge.plan import Arrival
-from meshgauge.trial import ComponentUsage, GateResult, GateStatus, LoadResult, Spoils
+from meshgauge.trial import ComponentUsage, GateResult, GateStatus, LoadResult, Nodes, Spoils
 
 EVERYTHING: frozenset[Spoils] = frozenset({"latency", "cpu", "memory", "throughput", "errors"})
 _LATENCY: frozenset[Spoils] = frozenset({"latency"})
@@ -85,6 +85,8 @@ def evaluate_gates(
     lost: Sequence[str],
     arrival: Arrival,
     limited: Collection[str] = (),
+    nodes: Nodes | None = None,
+    first_nodes: Nodes | None = None,
 ) -> tuple[GateResult, ...]:
     """Return the answer of every gate for one trial.
 
@@ -92,6 +94,8 @@ def evaluate_gates(
         checks: treatment checks before, during and after the trial.
         lost: a sentence for each component that died or restarted.
         limited: components whose CPU the plan limits: their throttling is what is measured, and no fault.
+        nodes: where application and load of this trial stood; None: on one host, which is always the same.
+        first_nodes: where they stood in the trial that is the measure for its block; None: this is the one.
         arrival: a ``ramp`` is meant to change within the window, so its growth and drift are not held against it.
 
     Source: measurement.md 6.
@@ -108,6 +112,7 @@ def evaluate_gates(
         _lost(lost),
         _throttled(usage, limited),
         _treatment(checks),
+        *([] if nodes is None else [_nodes(nodes, first_nodes)]),
     )
 
 
@@ -253,3 +258,24 @@ def _treatment(checks: Sequence[TreatmentCheck]) -> GateResult:
     status: GateStatus = "invalid" if failed else "ok"
     message = "; ".join(failed) or f"all {len(checks)} checks passed"
     return GateResult("treatment", status, EVERYTHING, float(len(failed)), 0.0, "failed checks", message)
+
+
+def _nodes(nodes: Nodes, first: Nodes | None) -> GateResult:
+    """Hold the nodes against those of the block's first: its arms would differ by them, too."""
+    expected = nodes if first is None else first
+    sides = sorted(nodes.keys() | expected.keys())
+    moved = [side for side in sides if set(nodes.get(side, ())) != set(expected.get(side, ()))]
+    if moved:
+        where = "; ".join(f"{side} on {_named(nodes, side)}, there on {_named(expected, side)}" for side in moved)
+        message = (
+            f"stood on other nodes than the first of its block: {where}. Pin both with the cluster's app_nodes and "
+            "load_nodes, to labels that only as many nodes carry as are always filled (kubernetes.io/hostname: NAME)"
+        )
+    else:
+        where = "; ".join(f"{side} on {_named(nodes, side)}" for side in sides)
+        message = f"{where}: {'the first of its block' if first is None else 'as the first of its block'}"
+    return GateResult("nodes", "invalid" if moved else "ok", EVERYTHING, float(len(moved)), 0.0, "sides", message)
+
+
+def _named(nodes: Nodes, side: str) -> str:
+    return ", ".join(sorted(nodes.get(side, ()))) or "no node"

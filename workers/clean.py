@@ -34,11 +34,11 @@ def clean_site(settings: Settings, engine: sa.Engine, site: str, holder: str) ->
     with _renewed(settings, engine, cleaning):
         failure = _sweep(settings, engine, cleaning)
     sentence = None if failure is None else str(failure)
-    is_final = isinstance(failure, ConfigurationError)
+    is_final, is_away = isinstance(failure, ConfigurationError), isinstance(failure, ServiceUnavailableError)
 
     def end() -> str:
         with transaction(engine) as connection:
-            return leases.end_cleaning(connection, cleaning, sentence, is_final=is_final)
+            return leases.end_cleaning(connection, cleaning, sentence, is_final=is_final, is_away=is_away)
 
     state = retried(end, time.monotonic() + settings.lease_s)
     log.info("site_cleaned", site=site, state=state, epoch=cleaning.epoch)

@@ -13,7 +13,7 @@ from adapters.contract import Check, Endpoint, Environment
 from meshgauge.errors import MeasurementError
 from meshgauge.matrix import EnvironmentKey, seed_of
 from meshgauge.plan import Load
-from meshgauge.trial import GateResult, LoadResult, MeasuredTrial, UsageSample
+from meshgauge.trial import GateResult, LoadResult, MeasuredTrial, Nodes, UsageSample
 from reports.gates import evaluate_gates
 from workers.load.order import LoadOrder
 from workers.load_run import LoadRun
@@ -83,6 +83,7 @@ class TrialMeasurement:
 
     Args:
         limited: components whose throttling is the plan's own doing.
+        first_nodes: where the trial stood that is the measure for this one's block; None: this is the first.
     """
 
     def __init__(
@@ -92,12 +93,15 @@ class TrialMeasurement:
         order: LoadOrder,
         on_progress: OnProgress,
         limited: Collection[str] = (),
+        first_nodes: Nodes | None = None,
     ) -> None:
         self._environment = environment
         self._run = run
         self._order = order
         self._on_progress = on_progress
         self._limited = limited
+        self._first_nodes = first_nodes
+        self._nodes: Nodes | None = None
         self._checks: list[Check] = []
         self._sampler: Sampler | None = None
         self._connected: threading.Thread | None = None
@@ -108,6 +112,7 @@ class TrialMeasurement:
         here = socket.gethostname()
         self._environment.load_generator_joined([w["process_id"] for w in ready["workers"] if w["host"] == here])
         self._checks.extend(self._environment.verify_before())
+        self._nodes = self._environment.nodes()
         self._run.go(self._order)
         try:
             load = self._run.follow(self._on_event, _SILENCE_S + self._order.timeout_s)
@@ -153,7 +158,9 @@ class TrialMeasurement:
     def _judged(self, load: LoadResult, samples: Sequence[UsageSample]) -> MeasuredTrial:
         usage = reduce_usage(samples, self._environment.host_cores, self._order.window_s)
         lost = self._environment.lost_components()
-        gates = evaluate_gates(load, usage, self._checks, lost, self._order.arrival, self._limited)
+        gates = evaluate_gates(
+            load, usage, self._checks, lost, self._order.arrival, self._limited, self._nodes, self._first_nodes
+        )
         bad = [gate for gate in gates if gate.status == "invalid"]
         return MeasuredTrial(
             trial_id=self._order.trial_id,
@@ -164,6 +171,7 @@ class TrialMeasurement:
             usage=usage,
             gates=gates,
             checks=self._checks_json(),
+            nodes=self._nodes,
         )
 
     def _checks_json(self) -> tuple[Mapping[str, Any], ...]:

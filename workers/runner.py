@@ -6,10 +6,11 @@ results into the spool.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -40,41 +41,53 @@ class Runner:
         self._key, self._loads = environment_and_loads(order)
         self._brings_load_workers = self._key.infrastructure.brings_load_workers
         self._next: tuple[LoadRun, LoadOrder] | None = None
+        self._errors: list[Exception] = []
 
     def run(self) -> None:
-        """Do all the work and send the last event; errors become its reason."""
-        outcome, reason, retry = "done", None, True
-        try:
+        """Do all the work and send the last event; errors become its reason.
+
+        The first error decides whether to try again: those of taking down what it left follow from it.
+        """
+        with self._noted():
             self._visit(self._open())
-        except (MeshgaugeError, OSError) as error:
-            outcome, reason, retry = "failed", self._explain(error), not isinstance(error, _FINAL_ERRORS)
+        outcome, reason, retry = "done", None, True
+        if self._errors:
+            outcome, reason, retry = "failed", self._explain(), not isinstance(self._errors[0], _FINAL_ERRORS)
         self._events.send("ended", outcome=outcome, reason=reason, retry=retry)
+
+    @contextlib.contextmanager
+    def _noted(self) -> Iterator[None]:
+        """Note an error of ours, for the reason, and go on behind the block."""
+        try:
+            yield
+        except (MeshgaugeError, OSError) as error:
+            self._errors.append(error)
 
     def _visit(self, environment: Environment) -> None:
         """Bring the environment up, measure in it, and take it down whatever happens."""
         try:
-            if not self._brings_load_workers:
-                self._prepare_load(0)
-            entry = environment.up(lambda phase: self._events.send("phase", phase=phase))
-            self._events.send("tuning", tuning=asdict(environment.tuning))
-            for at, trial in enumerate(self._order.trials):
-                self._measure(environment, entry, at, trial)
-                if lost := environment.lost_components():
-                    raise EnvironmentUpError("; ".join(lost))
+            with self._noted():
+                self._measure_all(environment)
         finally:
             self._drop_load()
-            try:
+            with self._noted():
                 self._keep_evidence(environment)
-            finally:
+            with self._noted():
                 environment.down()
 
-    def _explain(self, error: BaseException | None) -> str:
-        """Return the sentence of ``error`` and of what it followed from, and whether the disk is full."""
-        sentences: list[str] = []
-        while error is not None:
-            if isinstance(error, MeshgaugeError | OSError) and str(error) not in sentences:
-                sentences.insert(0, str(error))
-            error = None if error.__suppress_context__ else error.__context__
+    def _measure_all(self, environment: Environment) -> None:
+        if not self._brings_load_workers:
+            self._prepare_load(0)
+        entry = environment.up(lambda phase: self._events.send("phase", phase=phase))
+        self._events.send("tuning", tuning=asdict(environment.tuning))
+        for at, trial in enumerate(self._order.trials):
+            self._measure(environment, entry, at, trial)
+            if lost := environment.lost_components():
+                raise EnvironmentUpError("; ".join(lost))
+
+    def _explain(self) -> str:
+        """Return the sentences of all errors and of what each followed from, and whether the disk is full."""
+        sentences = dict.fromkeys(sentence for error in self._errors for sentence in _sentences(error))
         full = places.full_disk(self._directory)
         return "; ".join([*([full] if full else []), *sentences])
 
@@ -96,6 +109,7 @@ class Runner:
                 quiet_host=order.quiet_host,
                 load_workers=max(self._loads[trial.load].load_workers for trial in order.trials),
                 load_image=order.load_image,
+                first_nodes=next((trial.first_nodes for trial in order.trials if trial.first_nodes), None),
             )
         )
 
@@ -127,7 +141,8 @@ class Runner:
         run, draft = self._next
         self._events.send("trial_started", trial_id=trial.trial_id)
         if self._brings_load_workers:
-            environment.start_load_workers(trial.trial_id, run.master, self._loads[trial.load].load_workers)
+            near = (trial.first_nodes or {}).get("load", ())
+            environment.start_load_workers(trial.trial_id, run.master, self._loads[trial.load].load_workers, near)
 
         def on_progress(event: Mapping[str, Any]) -> None:
             fields = {name: value for name, value in event.items() if name != "event"}
@@ -135,7 +150,8 @@ class Runner:
 
         order = final_order(draft, environment, entry)
         try:
-            measured = TrialMeasurement(environment, run, order, on_progress, limited_components(self._key)).measure()
+            limited = limited_components(self._key)
+            measured = TrialMeasurement(environment, run, order, on_progress, limited, trial.first_nodes).measure()
         finally:
             self._drop_load()
         spool.write_measured(spool.trial_directory(self._directory, trial.trial_id), measured)
@@ -150,6 +166,16 @@ class Runner:
             path = folder / str(at)
             path.write_bytes(artefact.content)
             self._events.send("artefact", name=artefact.name, media_type=artefact.media_type, path=str(path))
+
+
+def _sentences(error: BaseException | None) -> list[str]:
+    """Return what an error of ours says, after what those it followed from say."""
+    found: list[str] = []
+    while error is not None:
+        if isinstance(error, MeshgaugeError | OSError):
+            found.insert(0, str(error))
+        error = None if error.__suppress_context__ else error.__context__
+    return found
 
 
 def refuse_loopback(host: str) -> None:

@@ -58,6 +58,7 @@ def write_measured(directory: Path, measured: MeasuredTrial) -> None:
         "usage": [asdict(usage) for usage in measured.usage],
         "gates": [{**asdict(gate), "spoils": sorted(gate.spoils)} for gate in measured.gates],
         "checks": [dict(check) for check in measured.checks],
+        "nodes": measured.nodes,
     }
     directory.mkdir(parents=True, exist_ok=True)
     _write(directory / _TRIAL_FILE, data)
@@ -75,6 +76,7 @@ def read_measured(directory: Path) -> MeasuredTrial:
         usage=tuple(ComponentUsage(**usage) for usage in data["usage"]),
         gates=tuple(GateResult(**{**gate, "spoils": frozenset(gate["spoils"])}) for gate in data["gates"]),
         checks=tuple(data["checks"]),
+        nodes=data.get("nodes"),  # a worker of an older version may have left it out
     )
 
 

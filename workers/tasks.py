@@ -116,7 +116,7 @@ def _order(settings: Settings, engine: sa.Engine, claim: Claim) -> WorkOrder:
         document=claimed.document,
         resolution=claimed.resolution,
         seed=claimed.seed,
-        trials=tuple(TrialOrder(*trial) for trial in claimed.trials),
+        trials=tuple(TrialOrder(one.id, one.cell, one.load, one.first_nodes) for one in claimed.trials),
         directory=str(directory),
         runtime_dir=str(places.runtime_directory(cookie_site, claim.epoch)),
         cache_dir=str(places.cache_directory(settings)),

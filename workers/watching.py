@@ -117,7 +117,12 @@ class RunnerWatch(abc.ABC):
     def _see_through(self) -> None:
         """Start the runner, watch it to its end, and read what it said last."""
         argv = [sys.executable, *self._watched.arguments]
-        environment = {**os.environ, **self._watched.cookies, "PYTHONUNBUFFERED": "1"}
+        # Killed, it leaves behind what it had in temporary files, credentials of a cluster among them: they go with
+        # its directory, or with the sweep.
+        temporary = self._watched.directory / "tmp"
+        temporary.mkdir(mode=0o700, exist_ok=True)
+        own = {"PYTHONUNBUFFERED": "1", "TMPDIR": str(temporary)}
+        environment = {**os.environ, **self._watched.cookies, **own}
         with self._log_path.open("ab") as log_file, CancelListener(self._engine, self._watched.id) as cancel:
             self._process = guard.start_guarded(argv, self._deadline(), environment, log_file)
             try:

@@ -13,17 +13,24 @@ from adapters.contract import HostTuning
 from meshgauge.matrix import EnvironmentKey
 from meshgauge.plan import Load
 from meshgauge.resolved import ResolvedPlan
+from meshgauge.trial import Nodes
 
 ORDER_FILE = "order.json"
 
 
 @dataclass(frozen=True, slots=True)
 class TrialOrder:
-    """One trial still to be measured, in its turn."""
+    """One trial still to be measured, in its turn.
+
+    Attributes:
+        load: its label.
+        first_nodes: where the block's first trial of such an application and load stood; None: this will be it.
+    """
 
     trial_id: str
     cell: str
-    load: str  # label
+    load: str
+    first_nodes: Nodes | None = None
 
 
 @dataclass(frozen=True, slots=True)

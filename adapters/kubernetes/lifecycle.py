@@ -17,6 +17,7 @@ from adapters.kubernetes.helm.contract import ChartRelease, HelmBackend
 from adapters.kubernetes.mesh import Condition, Enrolment, KubernetesMesh, MeshOrder, Readiness, Rollout
 from adapters.kubernetes.platform import platform_of
 from adapters.kubernetes.preflight.judgement import Ask, preflight, refusal
+from adapters.kubernetes.server.domain import told_domain
 from adapters.kubernetes.server.waiting import wait_ready
 from adapters.kubernetes.traces.inventory import NAMESPACE
 from adapters.kubernetes.traces.ledger import Ledger, Owner, Undertaking, begin, find
@@ -28,7 +29,7 @@ from meshgauge.errors import (
     ServiceUnavailableError,
     UnsupportedError,
 )
-from meshgauge.infrastructures import Infrastructure
+from meshgauge.infrastructures import CLUSTER_DOMAIN, Infrastructure
 from meshgauge.plan import Placement, Profile
 
 OnLine = Callable[[str], None]
@@ -206,6 +207,8 @@ class MeshLife:
                 }
                 for release in self._installed
             }
+        if self._mesh_order is not None:
+            found["cluster_domain"] = self._mesh_order.cluster_domain
         return found
 
     @property
@@ -233,6 +236,7 @@ class MeshLife:
 
     def _make_mesh_order(self) -> MeshOrder:
         order, mesh = self._order, self._order.mesh
+        nodes = self._cluster.list(Kind("v1", "Node"))
         made = MeshOrder(
             version=order.version,
             chart_versions=self._charts.resolve(mesh, order.version) if mesh else {},
@@ -243,10 +247,21 @@ class MeshLife:
             app=order.app,
             port=order.port,
             kube_version=self._cluster.version(),
-            platform=platform_of(self._cluster.list(Kind("v1", "Node"))),
+            cluster_domain=order.infrastructure.in_cluster.domain or self._domain(nodes),
+            platform=platform_of(nodes),
             images=order.infrastructure.in_cluster.images or "",
         )
         return made if mesh is None else replace(made, secrets=self._secrets(mesh, made))
+
+    def _domain(self, nodes: Sequence[Manifest]) -> str:
+        """Return the cluster's domain as its kubelets have it, or the usual one, and say so."""
+        told = told_domain(self._cluster, (node["metadata"]["name"] for node in nodes))
+        if told is None:
+            self._on_line(
+                f"note: no kubelet tells the cluster's domain, which is taken for {CLUSTER_DOMAIN}; "
+                "where it is another, write domain in the plan's cluster"
+            )
+        return told or CLUSTER_DOMAIN
 
     def _secrets(self, mesh: KubernetesMesh, order: MeshOrder) -> Mapping[str, str]:
         """Return the secrets the cluster holds of this life, else new ones."""

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 from adapters.kubernetes.api import Kind, Manifest, ObjectRef, Permission
 from adapters.kubernetes.helm.contract import ChartRelease, ChartSource, ChartVersion
 from adapters.kubernetes.platform import Platform
+from meshgauge.infrastructures import CLUSTER_DOMAIN
 from meshgauge.matrix import Role
 from meshgauge.plan import Placement, Profile
 
@@ -29,6 +30,7 @@ class MeshOrder:
         master_port: where the load generator's pods reach their conductor outside the cluster, which no proxy may
             catch: ``Enrolment.load_annotations`` exclude it; 0: not known (the order is for something else).
         kube_version: of the API server, ``1.34.1``.
+        cluster_domain: what names of Services end in.
         platform: of the cluster, where its nodes are laid out in a way of their own.
         images: registry that replaces every image's own; empty: their own.
         secrets: generated once a cluster and mesh (Linkerd's issuer); never logged, never an artefact. Private keys
@@ -47,6 +49,7 @@ class MeshOrder:
     port: int = 8080
     master_port: int = 0
     kube_version: str = "1.34.0"
+    cluster_domain: str = CLUSTER_DOMAIN
     platform: Platform = ""
     images: str = ""
     secrets: Mapping[str, str] = field(default_factory=dict)
@@ -147,12 +150,17 @@ class Containers:
         labels: selector of the pods; within the own namespace, empty: the pods of the role's side.
         names: container names, among ``containers`` and native sidecars (``initContainers`` that restart always);
             empty: all of the pod's.
+        requests: what those of one pod ask their node for, as Kubernetes quantities by ``cpu`` and ``memory``; for
+            preflight, so rather too little than too much. Empty: nothing, or not known.
+        copies: pods the mesh makes of them; None: one on every node; 0: none, they are put into ours.
     """
 
     role: Role | None
     namespace: str | None
     labels: str
     names: tuple[str, ...] = ()
+    requests: Mapping[str, str] = field(default_factory=dict)
+    copies: int | None = 0
 
 
 @dataclass(frozen=True, slots=True)

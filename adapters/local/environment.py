@@ -23,7 +23,7 @@ from adapters.local.quiet import Spinners, calibrate
 from adapters.local.sweep import sweep_environment
 from adapters.local.treatment import Subject, Treatment
 from meshgauge.errors import ConfigurationError, EnvironmentUpError
-from meshgauge.trial import UsageSample
+from meshgauge.trial import Nodes, UsageSample
 
 _FILES_PER_CONNECTION = 2  # a proxy holds both sides
 _SPARE_FILES = 512
@@ -150,7 +150,7 @@ class LocalEnvironment:
             watched.append((self._spinners.program, ()))
         return [sentence for program, pids in watched if (sentence := _loss(program, pids))]
 
-    def start_load_workers(self, trial_id: str, master: str, count: int) -> None:
+    def start_load_workers(self, trial_id: str, master: str, count: int, near: Sequence[str] = ()) -> None:  # noqa: ARG002 - nothing starts
         """Refuse: load workers of this host come through Celery.
 
         Raises:
@@ -159,6 +159,10 @@ class LocalEnvironment:
         raise EnvironmentUpError(
             f"load workers of this host come through Celery (trial {trial_id} asked for {count} at {master})"
         )
+
+    def nodes(self) -> Nodes | None:
+        """Return nothing: all of it is on this host."""
+        return None
 
     def load_generator_joined(self, process_ids: Sequence[int]) -> None:
         """Count these processes as component ``load_generator`` and keep them to its cores."""

@@ -14,7 +14,7 @@ from coordinator.commands.failures import CONFIGURATION, read_settings
 from coordinator.commands.in_play import in_play
 from coordinator.commands.runs import AsJson, PlanFile, read_plan_file
 from coordinator.commands.terminal import err, out, show_json
-from coordinator.plan_check import PlanCheck, check_plan
+from coordinator.plan_check import PlanCheck, PlannedLoad, check_plan
 from coordinator.planner import installed_planner
 from coordinator.web.spoken import duration
 from meshgauge.settings import Settings
@@ -80,6 +80,8 @@ def _lines(found: PlanCheck, most: int) -> Iterator[str]:
         yield f"  {escape(label)}: {escape(path)}"
     yield "\n[bold]Cells[/bold] (mesh/profile/workload/infrastructure/load)"
     yield from _some([f"  {escape(cell)}" for cell in found.cells], most)
+    yield "\n[bold]Loads[/bold]"
+    yield from (f"  {escape(_load(load))}" for load in found.loads)
     if found.skipped:
         yield "\n[bold]Left out[/bold]"
         left_out = [f"{item.mesh}/{item.profile} on {item.infrastructure}: {item.reason}" for item in found.skipped]
@@ -95,6 +97,14 @@ def _lines(found: PlanCheck, most: int) -> Iterator[str]:
     yield from _some(turns, most)
     for warning in found.warnings:
         yield f"\n[yellow]Note:[/yellow] {escape(warning)}"
+
+
+def _load(load: PlannedLoad) -> str:
+    rate = "closed loop" if load.rate_rps is None else f"{load.rate_rps:g} requests/s"
+    return (
+        f"{load.label}: {rate} over {load.connections} connection{'s' if load.connections > 1 else ''}; "
+        f"{load.warm_up_s:g} s warm-up, {load.window_s:g} s window, {load.cool_down_s:g} s cool-down"
+    )
 
 
 def _some(lines: list[str], most: int) -> Iterator[str]:

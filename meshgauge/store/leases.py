@@ -281,18 +281,28 @@ def renew_cleaning(connection: sa.Connection, cleaning: Cleaning, lease_s: float
         raise FencedError(f"the cleaning of site {cleaning.site} (epoch {cleaning.epoch}) is over")
 
 
-def end_cleaning(connection: sa.Connection, cleaning: Cleaning, failure: str | None, *, is_final: bool = False) -> str:
+def end_cleaning(
+    connection: sa.Connection,
+    cleaning: Cleaning,
+    failure: str | None,
+    *,
+    is_final: bool = False,
+    is_away: bool = False,
+) -> str:
     """Record that the site is free, or why it is not; return its new state.
 
     Args:
         is_final: trying again cannot help: the site is quarantined at once, so that whoever waits is told now.
+        is_away: the site does not answer: it is given time before the next try (``redispatch_s``), where others are
+            tried again at the reconciler's next tick.
 
     Raises:
         FencedError: the cleaning took too long and the site has moved on.
     """
     row = connection.execute(
         sa.text(
-            "UPDATE site SET holder = NULL, lease_until = NULL, announced_at = NULL, reason = CAST(:failure AS text),"
+            "UPDATE site SET holder = NULL, lease_until = NULL, reason = CAST(:failure AS text),"
+            " announced_at = CASE WHEN :away THEN now() END,"
             " failed_cleanings = CASE WHEN CAST(:failure AS text) IS NULL THEN 0 ELSE failed_cleanings + 1 END,"
             " state = CASE WHEN CAST(:failure AS text) IS NULL THEN 'free'"
             " WHEN :final OR failed_cleanings + 1 >= :most THEN 'quarantined' ELSE 'dirty' END"
@@ -302,6 +312,7 @@ def end_cleaning(connection: sa.Connection, cleaning: Cleaning, failure: str | N
             "failure": failure,
             "most": MAX_FAILED_CLEANINGS,
             "final": is_final,
+            "away": is_away,
             "site": cleaning.site,
             "epoch": cleaning.epoch,
             "holder": cleaning.holder,

@@ -75,6 +75,7 @@ def record_trial(connection: sa.Connection, claim: Claim, measured: MeasuredTria
             finished_at=sa.func.now(),
             summary=None if measured.load is None else load_summary(measured.load),
             checks=[dict(check) for check in measured.checks],
+            nodes=sa.null() if measured.nodes is None else dict(measured.nodes),
         )
     )
     _store_series(connection, trial_id, claim.attempt, measured)

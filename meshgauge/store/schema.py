@@ -183,6 +183,7 @@ trial_attempt = Table(
     Column("finished_at", instant()),
     Column("summary", JSONB),  # scalar fields of LoadResult
     Column("checks", JSONB),
+    Column("nodes", JSONB),  # by side, where it stood in a cluster
 )
 
 

@@ -77,6 +77,13 @@ _GATES_WITHOUT_NUMBER = (
         "everything but errors",
     ),
     ("throttling", "components held back by a CPU limit", "never", "any", "cpu, latency, throughput"),
+    (
+        "nodes",
+        "application and load on the same nodes of their cluster as the first of their block",
+        "never",
+        "any other",
+        "everything",
+    ),
 )
 _GATE_COLUMNS = ("Gate", "What it looks at", "Degraded beyond", "Invalid beyond", "Leaves out of verdicts")
 

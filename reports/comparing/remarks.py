@@ -326,20 +326,20 @@ def _features_that_cost_nothing(comparisons: Iterable[Comparison]) -> Iterator[R
 
 
 def _differing_nodes(run: RunRecord) -> Iterator[Remark]:
-    """Warn of blocks whose arms ran on different nodes of their cluster: they are compared with each other."""
-    places = {cell.environment.key: cell.environment.infrastructure.name for cell in run.cells}
-    used: dict[tuple[str, int], set[frozenset[str]]] = defaultdict(set)
-    for environment in run.environments:
-        if environment.outcome == "done" and (nodes := environment.provenance.get("nodes")):
-            used[places.get(environment.key, ""), environment.block].add(frozenset(nodes))
-    for place in sorted({place for place, _ in used}):
-        blocks = [str(block + 1) for (name, block), sets in sorted(used.items()) if name == place and len(sets) > 1]
-        if blocks:
-            yield Remark(
-                "warning",
-                f"{place}: arms did not run on the same nodes in block{'s' if len(blocks) > 1 else ''} "
-                f"{', '.join(blocks)}, so they differ by their nodes, too. Give app_nodes and load_nodes.",
-            )
+    """Tell of trials left out because they stood on other nodes, and how to keep the next run's together."""
+    places = {cell.key: cell.environment.infrastructure.name for cell in run.cells}
+    moved: dict[str, list[int]] = defaultdict(list)
+    for trial in run.trials:
+        if any(gate.gate == "nodes" and gate.status == "invalid" for gate in trial.gates):
+            moved[places[trial.cell]].append(trial.block + 1)
+    for place, blocks in sorted(moved.items()):
+        named = ", ".join(map(str, sorted(set(blocks))))
+        yield Remark(
+            "warning",
+            f"{place}: {len(blocks)} trial{'s' if len(blocks) > 1 else ''} (block{'s' if len(set(blocks)) > 1 else ''} "
+            f"{named}) stood on other nodes than the first of their block and are left out of all comparisons. Give "
+            "app_nodes and load_nodes that choose no more nodes than are always filled.",
+        )
 
 
 def _labels(run: RunRecord, readings: Readings) -> Iterator[Remark]:

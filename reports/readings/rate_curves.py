@@ -31,6 +31,7 @@ INSTRUMENT_GATES = frozenset(
         "steal_worst_10s",
         "treatment",
         "components",
+        "nodes",
     }
 )
 LIMITED = frozenset({"p50", "p90", "p99", "p999", "errors"})

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from coordinator.estimate import estimate_s
-from coordinator.plan_check import check_plan
+from coordinator.plan_check import PlanCheck, check_plan
 from coordinator.planner import Planner, read_plan
 from meshgauge.document import load_plan
 from meshgauge.errors import InvalidPlanError, ServiceUnavailableError
@@ -180,16 +180,29 @@ def test_a_threshold_that_would_hold_nothing_is_told_before_anything_is_measured
     assert "thresholds" not in warnings("{metric: p50, worse_by_at_most: 1}")
 
 
+def check_of(provider: str, load: str) -> PlanCheck:
+    text = (
+        "name: x\nmeshes: [none]\nworkloads: {name: w, app: fixed-reply, reply_bytes: 1}\n"
+        f"loads: {load}\ninfrastructures: [{provider}]\n"
+    )
+    plan = load_plan(text)
+    arms = resolve_arms(plan, lambda _: ())
+    resolved = ResolvedPlan(text, plan, arms, expand(plan, arms, lambda *_: None), 3, {})
+    return check_plan(resolved, Settings(), 8)
+
+
+def test_the_dry_run_shows_the_window_a_plan_leaves_to_us_and_counts_its_time() -> None:
+    local, cluster = (check_of(provider, "{rate_rps: 1000}") for provider in ("local", "kubernetes"))
+    (short,), (long,) = local.loads, cluster.loads
+    assert (short.window_s, long.window_s) == (60, 120)
+    stated = check_of("kubernetes", "{rate_rps: 1000, window_s: 60}")
+    assert cluster.estimate_s - stated.estimate_s == 60 * cluster.trials
+    assert not [warning for warning in cluster.warnings if "window" in warning]
+
+
 def test_a_window_too_short_to_count_cpu_in_a_cluster_is_warned_of() -> None:
     def said(provider: str, window_s: int) -> str:
-        text = (
-            "name: x\nmeshes: [none]\nworkloads: {name: w, app: fixed-reply, reply_bytes: 1}\n"
-            f"loads: {{rate_rps: 1000, window_s: {window_s}}}\ninfrastructures: [{provider}]\n"
-        )
-        plan = load_plan(text)
-        arms = resolve_arms(plan, lambda _: ())
-        resolved = ResolvedPlan(text, plan, arms, expand(plan, arms, lambda *_: None), 3, {})
-        return " | ".join(check_plan(resolved, Settings(), 8).warnings)
+        return " | ".join(check_of(provider, f"{{rate_rps: 1000, window_s: {window_s}}}").warnings)
 
     assert "a window of 60 s often gives none" in said("kubernetes", 60)
     assert "often gives none" not in said("kubernetes", 80)

@@ -13,20 +13,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_api import FakeCluster
+from plain_client import PlainClient
 from puppet import Running, living_cluster
 
+from adapters import registry
 from adapters.kubernetes.api import LABEL_COMPONENT, Cluster, Kind, Manifest, ObjectRef
 from adapters.kubernetes.server.connection import connect
 from adapters.kubernetes.traces.inventory import difference, take
 from adapters.local.application import fixed_reply_binary
 from meshgauge.document import load_plan
-from meshgauge.errors import ConfigurationError
+from meshgauge.errors import ConfigurationError, ServiceUnavailableError
 from meshgauge.matrix import expand
 from meshgauge.resolved import ResolvedPlan
 from meshgauge.selectors import resolve_arms
 from meshgauge.trial import MeasuredTrial
 from workers import runner, spool
-from workers.work import EventStream, TrialOrder, WorkOrder
+from workers.work import EventStream, TrialOrder, WorkOrder, environment_and_loads
 
 PLAN = """
 name: cluster
@@ -163,6 +166,10 @@ def test_trials_in_a_cluster_are_measured_by_load_workers_of_its_own(
         measured[trial.load] = found
         assert found.load is not None, found.reason
         assert all(check["passed"] for check in found.checks), found.checks
+    for label, workers in (("two", 2), ("one", 1)):  # which is why only trials of one load are held against each other
+        stood = measured[label].nodes or {}
+        assert {side: len(names) for side, names in stood.items()} == {"app": 1, "load": workers}
+        assert next(gate for gate in measured[label].gates if gate.gate == "nodes").status == "ok"
     two, one = measured["two"].load, measured["one"].load
     assert two is not None
     assert one is not None
@@ -181,6 +188,59 @@ def test_an_address_no_pod_can_reach_is_refused_before_anything_is_made(cluster:
     assert "MESHGAUGE_ADVERTISE_HOST" in ended["reason"]
     assert ended["retry"] is False
     assert not difference(before, take(cluster))
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCluster]:
+    """A cluster of one node where nothing runs."""
+    with FakeCluster() as fake:
+        monkeypatch.setenv("KUBECONFIG", str(fake.kubeconfig))
+        allocatable = {"cpu": "4", "memory": "8Gi", "pods": "110"}
+        status = {"allocatable": allocatable, "conditions": [{"type": "Ready", "status": "True"}]}
+        fake.store.put({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}})
+        client = PlainClient(fake.kubeconfig)
+        client.patch("/api/v1/nodes/n1/status", {"status": status})
+        client.close()
+        yield fake
+
+
+@pytest.mark.parametrize(
+    ("code", "method", "path"),
+    [
+        (0, "GET", "/version"),
+        (0, "POST", "*/selfsubjectaccessreviews"),
+        (429, "GET", "/version"),
+        (500, "GET", "/api/v1/nodes"),
+        (503, "GET", "/api/v1"),
+        (503, "GET", "/api/v1/nodes"),
+        (504, "POST", "*/selfsubjectaccessreviews"),
+    ],
+)
+def test_a_cluster_that_fails_for_a_moment_during_preflight_is_tried_again(
+    bare: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, method: str, path: str
+) -> None:
+    monkeypatch.setattr("adapters.kubernetes.server.wire._LONGEST_PAUSE_S", 0.01)
+    bare.fail(4, code, method, path)  # each request is sent up to four times
+    ended = carried_out(work_order(tmp_path, load_image="example/meshgauge:1", advertise_host="192.0.2.1"))[-1]
+    assert (ended["outcome"], ended["retry"]) == ("failed", True), ended
+
+
+def test_a_cluster_that_answers_after_a_while_passes_preflight(bare: FakeCluster, tmp_path: Path) -> None:
+    bare.fail(1, 503, "GET", "/api/v1/nodes")
+    provider = registry.provider("kubernetes", tmp_path)
+    key = environment_and_loads(work_order(tmp_path))[0]
+    with pytest.raises(ServiceUnavailableError):
+        provider.preflight(key, 1)
+    assert provider.preflight(key, 1) == ()
+
+
+def test_what_a_cluster_refuses_is_not_asked_for_again(
+    bare: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(bare.kubeconfig_of("poor")))
+    ended = carried_out(work_order(tmp_path, load_image="example/meshgauge:1", advertise_host="192.0.2.1"))[-1]
+    assert (ended["outcome"], ended["retry"]) == ("failed", False)
+    assert "these rights are missing" in ended["reason"]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.3.2.1", "::1"])

@@ -6,6 +6,7 @@ import pytest
 
 from meshgauge.document import load_plan, parse_document
 from meshgauge.errors import InvalidPlanError
+from meshgauge.plan import CLUSTER_WINDOW_S
 
 GOOD = """
 name: quick
@@ -28,6 +29,26 @@ def test_a_short_plan_gets_every_default() -> None:
     assert plan.blocks == 10
     assert plan.profiles[0].name == "plain"
     assert [mesh.adapter for mesh in plan.meshes] == ["none", "envoy"]
+
+
+@pytest.mark.parametrize("places", ["kubernetes", "[local, {name: far, provider: kubernetes}]"])
+def test_windows_nobody_set_are_long_enough_for_kubelets_to_count_in_clusters_alone(places: str) -> None:
+    loads = "loads: [{rate_rps: 1000}, {rate_rps: 2000, window_s: 60}, {rate_rps: 3000, window_s: 30}]"
+    text = GOOD.replace("loads: {rate_rps: 1000}", loads)
+    assert [load.window_s for load in load_plan(text).loads] == [60, 60, 30]
+    plan = load_plan(f"{text}infrastructures: {places}\n")
+    assert [load.window_s for load in plan.loads] == [CLUSTER_WINDOW_S, 60, 30]
+    stored = plan.model_dump(mode="json", exclude_none=True)  # what a run keeps says so, too
+    assert [load["window_s"] for load in stored["loads"]] == [CLUSTER_WINDOW_S, 60, 30]
+    assert type(plan).model_validate(stored) == plan
+
+
+@pytest.mark.parametrize("domain", ["cluster.local.", ".local", "Cluster.local", "a..b", "-a.b", "a b", "x" * 64])
+def test_a_cluster_domain_is_a_dns_name(domain: str) -> None:
+    place = f"infrastructures: {{name: k, provider: kubernetes, cluster: {{domain: '{domain}'}}}}\n"
+    (problem,) = problems(GOOD + place)
+    assert problem.startswith("infrastructures[0].cluster.domain")
+    assert load_plan(GOOD + place.replace(domain, "k8s.example-1.org")).infrastructures[0].in_cluster.domain
 
 
 def test_json_is_accepted_too() -> None:

@@ -229,3 +229,35 @@ def test_the_drift_test_equals_scipys_regression() -> None:
     flat = np.random.default_rng(6).normal(0, 0.02, 12)
     assert stats.linregress(np.arange(12.0), flat).pvalue > DRIFT_P
     assert drift_percent(tuple(np.exp(flat))) == 0.0
+
+
+ON_TWO = {"app": ["n1", "n2"], "load": ["n3"]}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "first", "status"),
+    [
+        (ON_TWO, None, "ok"),
+        (ON_TWO, {"app": ["n2", "n1"], "load": ["n3"]}, "ok"),
+        (ON_TWO, {"app": ["n1"], "load": ["n3"]}, "invalid"),
+        (ON_TWO, {"app": ["n1", "n2"], "load": ["n4"]}, "invalid"),
+        (ON_TWO, {"app": ["n1", "n2"]}, "invalid"),
+    ],
+)
+def test_a_trial_has_to_stand_where_the_first_of_its_block_stood(
+    load: LoadResult, nodes: dict[str, list[str]], first: dict[str, list[str]] | None, status: str
+) -> None:
+    gate = _gates(load, nodes=nodes, first_nodes=first)["nodes"]
+    assert gate.status == status
+    assert gate.spoils == {"latency", "cpu", "memory", "throughput", "errors"}
+
+
+def test_what_to_do_about_other_nodes_is_said(load: LoadResult) -> None:
+    gate = _gates(load, nodes={"app": ["n9"], "load": ["n3"]}, first_nodes={"app": ["n1", "n2"], "load": ["n3"]})
+    assert "app on n9, there on n1, n2. Pin both" in gate["nodes"].message
+    assert "load on" not in gate["nodes"].message
+    assert "app_nodes and load_nodes" in gate["nodes"].message
+
+
+def test_one_host_has_no_nodes_to_judge(load: LoadResult) -> None:
+    assert "nodes" not in _gates(load)

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from adapters import registry
 from meshgauge.claim import Claim
-from meshgauge.errors import FencedError
+from meshgauge.errors import EnvironmentUpError, FencedError, MeshgaugeError, ServiceUnavailableError
 from meshgauge.settings import Settings
 from meshgauge.store import leases, results
 from meshgauge.store.database import transaction
@@ -114,3 +115,20 @@ def test_delivering_the_same_leftover_twice_changes_nothing(
         with transaction(engine) as connection:
             assert not results.record_trial(connection, lost, failed_trial)
     assert one("SELECT count(*) AS kept FROM trial_attempt").kept == 1
+
+
+@pytest.mark.usefixtures("lost")
+@pytest.mark.parametrize(
+    ("error", "again"), [(ServiceUnavailableError("no answer"), False), (EnvironmentUpError("it hangs"), True)]
+)
+def test_a_site_that_does_not_answer_is_not_asked_again_at_once(
+    engine: sa.Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch, error: MeshgaugeError, *, again: bool
+) -> None:
+    class Away:
+        def sweep(self, place: str, site: str, epoch: int) -> list[str]:
+            raise error
+
+    monkeypatch.setattr(registry, "provider", lambda *_: Away())
+    clean.clean_site(settings, engine, "here", "cleaner")
+    with transaction(engine) as connection:
+        assert leases.announceable(connection, 60) == ((("here", "clean"),) if again else ())

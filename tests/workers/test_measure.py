@@ -15,7 +15,7 @@ from meshgauge.histogram import Histogram
 from meshgauge.infrastructures import Infrastructure, Size
 from meshgauge.matrix import EnvironmentKey, Hop, MeshArm, Workload
 from meshgauge.plan import BUILT_IN_PROFILES, Load
-from meshgauge.trial import CLOCKS, LoadResult, MeasuredTrial, UsageSample
+from meshgauge.trial import CLOCKS, LoadResult, MeasuredTrial, Nodes, UsageSample
 from meshgauge.workloads import Workload as Spec
 from workers.load_run import LoadRun
 from workers.measure import TrialMeasurement, draft_order, limited_components
@@ -33,6 +33,12 @@ class StillEnvironment:
     """An environment that is up, where nothing happens."""
 
     host_cores = 2
+
+    def __init__(self, nodes: Nodes | None = None) -> None:
+        self._nodes = nodes
+
+    def nodes(self) -> Nodes | None:
+        return self._nodes
 
     def load_generator_joined(self, process_ids: object) -> None: ...
 
@@ -100,11 +106,13 @@ def measured_load() -> LoadResult:
     )
 
 
-def measured(load: LoadResult, **plan: Any) -> MeasuredTrial:
+def measured(
+    load: LoadResult, nodes: Nodes | None = None, first_nodes: Nodes | None = None, **plan: Any
+) -> MeasuredTrial:
     asked = Load(rate_rps=1000, warm_up_s=0.5, window_s=1, **plan)
     order = draft_order("7d9f2d0e-6d61-4a54-9d0c-0d7b3a1b2c3d", KEY, asked, 1, "python")
-    run, environment = cast(LoadRun, RunOf(load)), cast(Environment, StillEnvironment())
-    return TrialMeasurement(environment, run, order, lambda _: None).measure()
+    run, environment = cast(LoadRun, RunOf(load)), cast(Environment, StillEnvironment(nodes))
+    return TrialMeasurement(environment, run, order, lambda _: None, first_nodes=first_nodes).measure()
 
 
 def test_a_ramp_is_not_judged_as_a_drift(rising: LoadResult) -> None:
@@ -112,6 +120,17 @@ def test_a_ramp_is_not_judged_as_a_drift(rising: LoadResult) -> None:
     ramp = {gate.gate: gate.status for gate in measured(rising, arrival="ramp", ramp_from_rps=100).gates}
     assert steady["drift"] == "invalid"
     assert "drift" not in ramp
+
+
+def test_a_trial_keeps_where_it_stood_and_is_held_against_the_first_of_its_block(measured_load: LoadResult) -> None:
+    first = measured(measured_load, nodes={"app": ["n1"]})
+    assert (first.state, first.nodes) == ("measured", {"app": ["n1"]})
+    second = measured(measured_load, nodes={"app": ["n2"]}, first_nodes=first.nodes)
+    assert (second.state, second.nodes) == ("invalid", {"app": ["n2"]})
+    assert second.reason is not None
+    assert second.reason.startswith("nodes: stood on other nodes")
+    here = measured(measured_load)
+    assert (here.state, here.nodes) == ("measured", None)
 
 
 def test_limits_of_the_plan_are_known_by_component() -> None:

@@ -21,7 +21,15 @@ def attempt(tmp_path: Path, site_claim: Claim) -> Path:
 def test_what_was_written_is_read_back(attempt: Path, failed_trial: MeasuredTrial) -> None:
     sample = UsageSample("app", 0.5, 1.0, 2.0, None, 3, None)
     written = MeasuredTrial(
-        failed_trial.trial_id, "invalid", "why", None, (sample,), (), (), ({"name": "a", "passed": True},)
+        failed_trial.trial_id,
+        "invalid",
+        "why",
+        None,
+        (sample,),
+        (),
+        (),
+        ({"name": "a", "passed": True},),
+        {"app": ["n1", "n2"], "load": ["n3"]},
     )
     folder = spool.trial_directory(attempt, written.trial_id)
     spool.write_measured(folder, written)

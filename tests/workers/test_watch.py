@@ -19,7 +19,7 @@ from meshgauge.store.database import transaction
 from meshgauge.trial import MeasuredTrial
 from workers import guard, spool
 from workers.watch import Watcher
-from workers.watching import margin_s
+from workers.watching import RunnerWatch, Watched, margin_s
 from workers.work import WorkOrder
 
 Away = Callable[[], contextlib.AbstractContextManager[None]]
@@ -120,6 +120,34 @@ def test_a_watcher_whose_site_moved_on_announces_nothing_more(
     watcher._deliver()
     assert watcher._fenced
     assert announced == []
+
+
+class Watching(RunnerWatch):
+    """Watches a program that speaks of nothing."""
+
+    def _renew(self, connection: sa.Connection) -> bool:
+        return False
+
+    def _conclude(self) -> None: ...
+
+
+def test_temporary_files_of_a_killed_runner_are_gone_with_it(
+    engine: sa.Engine, settings: Settings, site_claim: Claim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "shared"))
+    (tmp_path / "shared").mkdir()
+    seen = tmp_path / "seen"
+    program = (
+        "import os, pathlib, signal, sys, tempfile; folder = tempfile.mkdtemp(); "
+        "pathlib.Path(sys.argv[1]).write_text(folder); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    directory = tmp_path / "attempt"
+    directory.mkdir()
+    watched = Watched(site_claim.run_id, "here", "worker-1", {}, ("-c", program, str(seen)), directory)
+    Watching(settings, engine, watched).run()
+    assert seen.read_text()
+    assert not Path(seen.read_text()).exists()
+    assert not list((tmp_path / "shared").iterdir())
 
 
 def test_the_work_ends_before_the_lease_does() -> None:

@@ -27,6 +27,7 @@ _START_PERIOD_S: Final = 1
 _PROBE_PERIOD_S: Final = 10  # while it is measured: each probe is a request more
 _GRACE_S: Final = 5  # nothing of value is lost when an application under test ends
 _HOOK: Final = "helm.sh/hook"
+_PREFERRED: Final = "preferredDuringSchedulingIgnoredDuringExecution"
 
 # Workloads by the path of their pod template.
 _TEMPLATES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -47,6 +48,7 @@ class AppOrder:
     Attributes:
         labels: of everything made.
         connections: the most the load opens.
+        near: nodes its pods are to stand on, where there is room.
     """
 
     key: EnvironmentKey
@@ -54,6 +56,7 @@ class AppOrder:
     labels: Mapping[str, str]
     enrolment: Enrolment
     connections: int
+    near: Sequence[str] = ()
 
     def metadata(self, name: str) -> dict[str, Any]:
         """Return the metadata of an object of the application."""
@@ -118,10 +121,18 @@ def container_names(objects: Sequence[Manifest]) -> frozenset[str]:
     return frozenset(name for spec in specs for name in lasting_containers(spec))
 
 
-def placed(pod: dict[str, Any], nodes: Mapping[str, str], namespace: str, away_from: str, together: str) -> None:
+def placed(
+    pod: dict[str, Any],
+    nodes: Mapping[str, str],
+    namespace: str,
+    away_from: str,
+    together: str,
+    near: Sequence[str] = (),
+) -> None:
     """Keep the pods of ``pod`` (a pod's spec) on ``nodes``, spread over them, off the nodes of ``away_from``.
 
-    Preferred, not required: a cluster of one node still runs, and its results say that all shared a node.
+    All but ``nodes`` is preferred, not required: a cluster of one node still runs, and its results say that all shared
+    a node; where there is no room ``near`` what the trial is compared with, a gate says so.
 
     Args:
         away_from, together: values of LABEL_COMPONENT.
@@ -137,9 +148,14 @@ def placed(pod: dict[str, Any], nodes: Mapping[str, str], namespace: str, away_f
         }
 
     avoid = [{"weight": 100, "podAffinityTerm": term(away_from)}, {"weight": 50, "podAffinityTerm": term(together)}]
-    pod.setdefault("affinity", {}).setdefault(
-        "podAntiAffinity", {"preferredDuringSchedulingIgnoredDuringExecution": avoid}
-    )
+    pod.setdefault("affinity", {}).setdefault("podAntiAffinity", {_PREFERRED: avoid})
+    if near:
+        wanted = pod["affinity"].setdefault("nodeAffinity", {})
+        wanted.setdefault(_PREFERRED, []).extend({"weight": 100, "preference": _node(name)} for name in sorted(near))
+
+
+def _node(name: str) -> dict[str, Any]:
+    return {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [name]}]}
 
 
 def restricted() -> dict[str, Any]:
@@ -238,7 +254,14 @@ def _pod(order: AppOrder, container: dict[str, Any]) -> dict[str, Any]:
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": _GRACE_S,
     }
-    placed(pod, order.key.infrastructure.in_cluster.app_nodes, order.namespace, away_from=LOAD, together=APP)
+    placed(
+        pod,
+        order.key.infrastructure.in_cluster.app_nodes,
+        order.namespace,
+        away_from=LOAD,
+        together=APP,
+        near=order.near,
+    )
     return pod
 
 
@@ -301,7 +324,7 @@ def _adopted(order: AppOrder, document: Manifest, is_namespaced: Callable[[Kind]
         template["metadata"]["annotations"] = dict(template["metadata"].get("annotations") or {})
         _enrol(template["metadata"], order.enrolment)
         nodes = order.key.infrastructure.in_cluster.app_nodes
-        placed(template["spec"], nodes, order.namespace, away_from=LOAD, together=APP)
+        placed(template["spec"], nodes, order.namespace, away_from=LOAD, together=APP, near=order.near)
     return made
 
 

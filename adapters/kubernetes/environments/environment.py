@@ -12,7 +12,7 @@ from adapters.kubernetes.environments import evidence
 from adapters.kubernetes.environments.standing import Standing
 from adapters.kubernetes.helm.contract import HelmBackend
 from meshgauge.errors import ConfigurationError, EnvironmentUpError, MeshgaugeError
-from meshgauge.trial import UsageSample
+from meshgauge.trial import Nodes, UsageSample
 
 Connect = Callable[[str | None], Cluster]
 GetHelm = Callable[[], HelmBackend]
@@ -90,16 +90,20 @@ class KubernetesEnvironment:
         """Return a sentence for each pod that went and each container that restarted since ``up``."""
         return self._up().losses()
 
-    def start_load_workers(self, trial_id: str, master: str, count: int) -> None:
+    def start_load_workers(self, trial_id: str, master: str, count: int, near: Sequence[str] = ()) -> None:
         """Start ``count`` pods that join the Locust master; those of the trial before have gone by then.
 
         Raises:
             EnvironmentUpError: one of them does not come up.
         """
-        self._up().start_load(trial_id, master, count)
+        self._up().start_load(trial_id, master, count, near)
 
     def load_generator_joined(self, process_ids: Sequence[int]) -> None:
         """Do nothing: load workers of a cluster are known by their pods; those of this host share none of its nodes."""
+
+    def nodes(self) -> Nodes:
+        """Return the nodes that application and load run on now; without load where that comes from elsewhere."""
+        return self._up().nodes()
 
     @property
     def tuning(self) -> HostTuning:

@@ -18,7 +18,7 @@ POD: Final = Kind("v1", "Pod")
 PROBE: Final = "probe"
 LOAD_PORT: Final = 8080  # nobody listens there: a Service has to have a port
 _USER: Final = 65_532  # any but root; the image of deploy/ runs as this one
-_MEMORY_REQUEST: Final = "256Mi"  # a load worker takes 90 MiB; histograms of long windows come on top
+MEMORY_REQUEST: Final = "256Mi"  # a load worker takes 90 MiB; histograms of long windows come on top
 _GRACE_S: Final = 2
 _LINGER_S: Final = 600  # after a trial; whoever was cut off in between leaves no pod that runs for good
 
@@ -59,7 +59,9 @@ class OwnPods:
     cluster: Cluster
 
 
-def load_job(pods: OwnPods, enrolment: Enrolment, trial_id: str, master: str, count: int) -> Manifest:
+def load_job(
+    pods: OwnPods, enrolment: Enrolment, trial_id: str, master: str, count: int, near: Sequence[str] = ()
+) -> Manifest:
     """Return the load workers of one trial: ``count`` pods, one try each, in the mesh as ``enrolment`` says.
 
     The conductor ends their work. Their pods stay until the Job is deleted, when the next one is made or with the
@@ -70,10 +72,10 @@ def load_job(pods: OwnPods, enrolment: Enrolment, trial_id: str, master: str, co
         **_container(
             pods, LOAD, ["python", "-m", "workers.load.worker", "--master", master, "--linger-s", str(_LINGER_S)]
         ),
-        "resources": {"requests": {"cpu": f"{round(pods.cluster.load_cpu_cores * 1000)}m", "memory": _MEMORY_REQUEST}},
+        "resources": {"requests": {"cpu": f"{round(pods.cluster.load_cpu_cores * 1000)}m", "memory": MEMORY_REQUEST}},
     }
     pod = _pod(container, token=enrolment.service_account_token)
-    placed(pod, pods.cluster.load_nodes, pods.namespace, away_from=APP, together=LOAD)
+    placed(pod, pods.cluster.load_nodes, pods.namespace, away_from=APP, together=LOAD, near=near)
     job = _job(pods, name, LOAD, pod, count)
     described = job["spec"]["template"]["metadata"]
     described["labels"] |= enrolment.load_labels

@@ -13,9 +13,9 @@ from adapters.kubernetes.counting.components import watched
 from adapters.kubernetes.counting.counters import KubernetesMeter
 from adapters.kubernetes.counting.prometheus import metrics_or_reason
 from adapters.kubernetes.environments import evidence, treatment
-from adapters.kubernetes.environments.application import LOAD, AppOrder, service_of
+from adapters.kubernetes.environments.application import APP, LOAD, AppOrder, service_of
 from adapters.kubernetes.environments.load_jobs import POD
-from adapters.kubernetes.environments.pods import PodState, is_running, losses, seen
+from adapters.kubernetes.environments.pods import PodState, is_running, losses, nodes_of, seen
 from adapters.kubernetes.environments.proxies import Proxies
 from adapters.kubernetes.environments.treatment import Expected, Side
 from adapters.kubernetes.environments.workload import APP_PODS, LOAD_PODS, ClusterWorkload
@@ -25,6 +25,7 @@ from adapters.kubernetes.mesh import Containers, KubernetesMesh, Passage
 from adapters.kubernetes.traces.ledger import Owner
 from meshgauge.errors import EnvironmentUpError, MeshgaugeError
 from meshgauge.matrix import EnvironmentKey, Role
+from meshgauge.trial import Nodes
 
 
 def life_order(key: EnvironmentKey, owner: Owner, namespace: str, load_workers: int, mesh_of: MeshOf) -> LifeOrder:
@@ -71,6 +72,7 @@ class Standing:
         self._known: dict[str, PodState] = {}
         self._passages: dict[Role, dict[str, Passage]] = {}
         self._plaintext: Check | None = None
+        self._has_begun = False
 
     @property
     def meter(self) -> KubernetesMeter:
@@ -90,6 +92,7 @@ class Standing:
         """Bring everything up."""
         life = self._life
         life.preflight()
+        self._has_begun = True
         life.install()
         on_phase("configure")
         life.configure()
@@ -106,7 +109,8 @@ class Standing:
     def _make_workload(self) -> ClusterWorkload:
         order = self._order
         owner = Owner(order.site, order.epoch, order.environment_id)
-        app = AppOrder(order.key, self._namespace, owner.labels, self._life.enrolment, order.connections)
+        near = tuple((order.first_nodes or {}).get(APP, ()))
+        app = AppOrder(order.key, self._namespace, owner.labels, self._life.enrolment, order.connections, near)
         return ClusterWorkload(self._cluster, self._helm, app, order.load_image, self._on_line)
 
     def _begin_watch(self) -> None:
@@ -136,10 +140,18 @@ class Standing:
         """Return a sentence for each pod and container that did not last."""
         return losses(self._known, self._watched_pods()) if self._known else []
 
-    def start_load(self, trial_id: str, master: str, count: int) -> None:
+    def nodes(self) -> Nodes:
+        """Return the nodes of application and load.
+
+        Those of a mesh's own pods are left out: the baseline has none to compare them with.
+        """
+        sides = {APP: APP_PODS} | ({LOAD: LOAD_PODS} if self._order.key.infrastructure.brings_load_workers else {})
+        return {side: sorted(nodes_of(self._pods(labels))) for side, labels in sides.items()}
+
+    def start_load(self, trial_id: str, master: str, count: int, near: Sequence[str]) -> None:
         """Start load workers that no proxy keeps from their master."""
         port = int(master.rpartition(":")[2])
-        self.workload.start_load(self._life.enrolment_for(port), trial_id, master, count)
+        self.workload.start_load(self._life.enrolment_for(port), trial_id, master, count, near)
 
     def verify_before(self) -> Sequence[Check]:
         """Look at pods, control plane and plaintext, and remember the counters."""
@@ -212,10 +224,11 @@ class Standing:
         return found | {"nodes": dict(self._meter.nodes()), "counters": dict(self._meter.facts())}
 
     def down(self) -> None:
-        """Remove everything."""
+        """Remove everything; what preflight refused has made nothing."""
         if self._meter is not None:
             self._meter.close()
-        self._life.uninstall()
+        if self._has_begun:
+            self._life.uninstall()
 
 
 def _is_done(pod: Manifest) -> bool:

@@ -212,14 +212,16 @@ class ClusterWorkload:
         host = self._order.enrolment.app_host
         return Endpoint(host or address, port, host or f"{name}.{self._order.namespace}.svc")
 
-    def start_load(self, enrolment: Enrolment, trial_id: str, master: str, count: int) -> None:
-        """Start a trial's load workers, after those of the trial before have gone.
+    def start_load(
+        self, enrolment: Enrolment, trial_id: str, master: str, count: int, near: Sequence[str] = ()
+    ) -> None:
+        """Start a trial's load workers, on the nodes ``near`` if they can, after those of the trial before have gone.
 
         Raises:
             EnvironmentUpError: one of them does not come up.
         """
         self.end_load()
-        job = load_jobs.load_job(self._pods, enrolment, trial_id, master, count)
+        job = load_jobs.load_job(self._pods, enrolment, trial_id, master, count, near)
         self._job = ObjectRef.of(job)
         self._cluster.apply(job)
         wait_pods(self._cluster, self._order.namespace, f"job-name={self._job.name}", count, _PULL_S, self._on_line)

@@ -121,6 +121,11 @@ def proxy_resources(profile: Profile) -> dict[str, dict[str, str]]:
     return {"requests": requests} | ({"limits": limits} if limits else {})
 
 
+def proxy_requests(profile: Profile) -> dict[str, str]:
+    """Return what each proxy asks its node for."""
+    return proxy_resources(profile)["requests"]
+
+
 def equal_features(profile: Profile) -> dict[str, str]:
     """Return the features set alike for every mesh, in the words of the report. Meshes replace what differs.
 

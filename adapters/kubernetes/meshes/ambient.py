@@ -177,11 +177,12 @@ class Ambient:
 
     def containers(self, order: MeshOrder) -> Sequence[Containers]:
         """Return ztunnel as role ``node``, a waypoint as role ``server``, and the control plane."""
-        agents = Containers(None, istiod.NAMESPACE, "k8s-app=istio-cni-node", ("install-cni",))
-        proxies = [Containers("node", istiod.NAMESPACE, "app=ztunnel", (istiod.PROXY,))]
+        requests, few = parity.proxy_requests(order.profile), parity.CONTROL_PLANE_REQUESTS
+        agents = Containers(None, istiod.NAMESPACE, "k8s-app=istio-cni-node", ("install-cni",), few, None)
+        proxies = [Containers("node", istiod.NAMESPACE, "app=ztunnel", (istiod.PROXY,), requests, None)]
         if order.placement == "server":
             selector = f"gateway.networking.k8s.io/gateway-name={_WAYPOINT}"
-            proxies.append(Containers("server", None, selector, (istiod.PROXY,)))
+            proxies.append(Containers("server", None, selector, (istiod.PROXY,), requests, 1))
         return [*proxies, istiod.CONTROL_PLANE, agents]
 
     def metrics(self, role: Role) -> MetricsEndpoint | None:
@@ -234,7 +235,10 @@ def _ztunnel_values(order: MeshOrder) -> dict[str, Any]:
     return {
         "profile": _AMBIENT,
         "resources": parity.proxy_resources(order.profile),
-        "env": {"ZTUNNEL_WORKER_THREADS": str(order.profile.proxy_threads)},
+        "env": {
+            "ZTUNNEL_WORKER_THREADS": str(order.profile.proxy_threads),
+            "CLUSTER_DOMAIN": order.cluster_domain,  # its charts have no value for it. Source: ztunnel, src/config.rs
+        },
         "logLevel": "info,access=off",
         "global": _platform(order),
         **istiod.hub(order),

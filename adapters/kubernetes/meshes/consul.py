@@ -192,10 +192,12 @@ class Consul:
 
     def containers(self, order: MeshOrder) -> Sequence[Containers]:
         """Return the data plane of both sides, and all pods of the release."""
+        requests = parity.proxy_requests(order.profile)
         return [
-            Containers("client", None, "", (PROXY,)),
-            Containers("server", None, "", (PROXY,)),
-            Containers(None, NAMESPACE, "app=consul,release=consul"),
+            Containers("client", None, "", (PROXY,), requests),
+            Containers("server", None, "", (PROXY,), requests),
+            # Server and injector; the third, which renews a certificate, asks for 100m and 50Mi.
+            Containers(None, NAMESPACE, "app=consul,release=consul", (), parity.CONTROL_PLANE_REQUESTS, 2),
         ]
 
     def metrics(self, role: Role) -> MetricsEndpoint | None:

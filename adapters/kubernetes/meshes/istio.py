@@ -146,7 +146,8 @@ class Istio:
 
     def containers(self, order: MeshOrder) -> Sequence[Containers]:
         """Return the sidecars of both sides, and istiod."""
-        sidecars = (Containers(role, None, "", (istiod.PROXY,)) for role in _SIDES[order.placement])
+        requests = parity.proxy_requests(order.profile)
+        sidecars = (Containers(role, None, "", (istiod.PROXY,), requests) for role in _SIDES[order.placement])
         return [*sidecars, istiod.CONTROL_PLANE]
 
     def metrics(self, role: Role) -> MetricsEndpoint | None:

@@ -19,7 +19,7 @@ NAMESPACE: Final = "istio-system"
 REPOSITORY: Final = "https://istio-release.storage.googleapis.com/charts"
 PROXY: Final = "istio-proxy"  # also the name of ztunnel's container
 
-CONTROL_PLANE: Final = Containers(None, NAMESPACE, "app=istiod", ("discovery",))
+CONTROL_PLANE: Final = Containers(None, NAMESPACE, "app=istiod", ("discovery",), parity.CONTROL_PLANE_REQUESTS, 1)
 
 PEER_AUTHENTICATION: Final = Kind("security.istio.io/v1", "PeerAuthentication")
 DESTINATION_RULE: Final = Kind("networking.istio.io/v1", "DestinationRule")
@@ -128,7 +128,7 @@ def istiod_values(order: MeshOrder, profile: str = "") -> dict[str, Any]:
         "meshConfig": mesh_config(order),
         "global": {
             "defaultPodDisruptionBudget": {"enabled": False},
-            "proxy": {"resources": resources(order.profile)},
+            "proxy": {"resources": resources(order.profile), "clusterDomain": order.cluster_domain},
             "waypoint": {"resources": resources(order.profile)},
             **hub(order),
         },
@@ -196,7 +196,7 @@ def connections(order: MeshOrder) -> dict[str, Any]:
         "tcp": {"connectTimeout": f"{max(0.001, round(order.profile.request_timeout_s, 3)):g}s"},
         "http": {"h2UpgradePolicy": "DO_NOT_UPGRADE", "idleTimeout": f"{parity.IDLE_S}s"},
     }
-    return {"host": f"*.{order.namespace}.svc.cluster.local", "trafficPolicy": {"connectionPool": pool}}
+    return {"host": f"*.{order.namespace}.svc.{order.cluster_domain}", "trafficPolicy": {"connectionPool": pool}}
 
 
 def telemetry(order: MeshOrder, targets: Sequence[Mapping[str, str]] = ()) -> Manifest:

@@ -182,9 +182,10 @@ class Kuma:
     def containers(self, order: MeshOrder) -> Sequence[Containers]:
         """Return the sidecars of the placement, and the control plane."""
         roles: tuple[Role, ...] = ("client", "server") if order.placement == "pair" else ("server",)
+        requests = parity.proxy_requests(order.profile)
         return [
-            *(Containers(role, None, "", (PROXY,)) for role in roles),
-            Containers(None, NAMESPACE, "app=kuma-control-plane"),
+            *(Containers(role, None, "", (PROXY,), requests) for role in roles),
+            Containers(None, NAMESPACE, "app=kuma-control-plane", (), parity.CONTROL_PLANE_REQUESTS, 1),
         ]
 
     def metrics(self, role: Role) -> MetricsEndpoint | None:

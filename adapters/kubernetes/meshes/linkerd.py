@@ -237,9 +237,11 @@ class Linkerd:
             "client": ("client",),
             "server": ("server",),
         }
+        requests = parity.proxy_requests(order.profile)
         return [
-            *(Containers(role, None, "", (PROXY,)) for role in roles[order.placement]),
-            Containers(None, NAMESPACE, f"linkerd.io/control-plane-ns={NAMESPACE}"),
+            *(Containers(role, None, "", (PROXY,), requests) for role in roles[order.placement]),
+            # Destination, identity and injector have proxies, and ask for nothing beyond.
+            Containers(None, NAMESPACE, f"linkerd.io/control-plane-ns={NAMESPACE}", (), requests, 3),
         ]
 
     def metrics(self, role: Role) -> MetricsEndpoint | None:
@@ -313,6 +315,8 @@ def _values(order: MeshOrder) -> dict[str, Any]:
         "linkerdVersion": f"edge-{chart[2:]}",  # tag of all images; a chart packed from its sources has none
         "identityTrustAnchorsPEM": order.secrets["ca.crt"],  # a certificate; the key stays in the Secret
         "identity": {"issuer": {"scheme": "kubernetes.io/tls"}},
+        "identityTrustDomain": _TRUST_DOMAIN,  # of the issuer's name; it need not be the cluster's domain
+        "clusterDomain": order.cluster_domain,
         "controllerReplicas": 1,
         "disableHeartBeat": True,
         "enableH2Upgrade": False,

@@ -39,6 +39,7 @@ _OLDEST: Final = "3.1.0"
 _SMI_GROUPS: Final = ("access.smi-spec.io", "specs.smi-spec.io", "split.smi-spec.io")
 
 # The chart always writes limits, 200m and 100Mi by default: out of reach of any node where the profile has none.
+_CONTROLLER_REQUESTS: Final = {"cpu": "100m", "memory": "50Mi"}  # Source: chart 4.1.1, values.yaml
 _NO_LIMIT: Final = {"cpu": "256", "mem": "1024Gi"}
 
 
@@ -140,9 +141,10 @@ class TraefikMesh:
 
     def containers(self, order: MeshOrder) -> Sequence[Containers]:
         """Return the proxies of the nodes, and the controller."""
+        requests = parity.proxy_requests(order.profile)
         return [
-            Containers("node", NAMESPACE, "app=maesh,component=maesh-mesh", (PROXY,)),
-            Containers(None, NAMESPACE, "app=maesh,component=controller"),
+            Containers("node", NAMESPACE, "app=maesh,component=maesh-mesh", (PROXY,), requests, None),
+            Containers(None, NAMESPACE, "app=maesh,component=controller", (), _CONTROLLER_REQUESTS, 1),
         ]
 
     def metrics(self, role: Role) -> MetricsEndpoint | None:
@@ -189,6 +191,7 @@ def _values(order: MeshOrder) -> dict[str, Any]:
         "resources": _resources(profile),
     }
     values: dict[str, Any] = {
+        "clusterDomain": order.cluster_domain,
         "proxy": proxy,
         "controller": {"ignoreNamespaces": ["kube-system"]},
         "tracing": {"deploy": False, "jaeger": {"enabled": False}},

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from adapters.kubernetes.api import Cluster, Kind, Manifest
+from adapters.kubernetes.mesh import Containers
 from adapters.kubernetes.server.quantities import quantity
 
 _NODE: Final = Kind("v1", "Node")
 _POD: Final = Kind("v1", "Pod")
 _RUNNING: Final = "status.phase!=Succeeded,status.phase!=Failed"
 _REPELLING: Final = frozenset({"NoSchedule", "NoExecute"})  # taints our pods do not tolerate
+_FREE_NODES: Final = "free nodes, or add some"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,15 +23,26 @@ class Wish:
 
     Attributes:
         what: for messages, in the plural.
+        count: None: one on every node they may run on.
         cores, memory_bytes: request of each; None: none.
         selector: labels of the nodes they may run on.
+        advice: what to do where there is no room, the end of a sentence.
     """
 
     what: str
-    count: int
+    count: int | None
     cores: float | None
     memory_bytes: float | None
     selector: Mapping[str, str]
+    advice: str = "make them smaller, or free nodes"
+
+    def with_more(self, requests: Mapping[str, str], words: str) -> Wish:
+        """Return the same pods with another container in each; the same wish where that asks for nothing."""
+        cores, memory = _amounts(requests)
+        if not requests:
+            return self
+        grown = (self.cores or 0.0) + cores, (self.memory_bytes or 0.0) + memory
+        return replace(self, what=f"{self.what} {words}", cores=grown[0], memory_bytes=grown[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +80,35 @@ def rooms(cluster: Cluster) -> list[Room]:
     return [_room(node, taken.get(node["metadata"]["name"], [])) for node in nodes]
 
 
+def of_mesh(groups: Iterable[Containers]) -> list[Wish]:
+    """Return the pods a mesh makes itself. Pure."""
+    found = []
+    for group in groups:
+        if group.copies != 0 and group.requests:
+            cores, memory = _amounts(group.requests)
+            what = f"pods of the mesh ({group.labels})"
+            found.append(Wish(what, group.copies, cores, memory, {}, _FREE_NODES))
+    return found
+
+
 def shortages(wishes: Sequence[Wish], free: Iterable[Room]) -> list[str]:
     """Return a sentence for each wish there is no room for, taking them in turn. Pure."""
     sentences = []
     left = {room.node: room for room in free}
+    if not left and wishes:  # once is enough
+        return [f"no node takes pods: {wishes[0].what} have nowhere to run"]
     for wish in wishes:
         selected = [room for room in left.values() if wish.selector.items() <= room.labels.items()]
         labels = ",".join(f"{name}={value}" for name, value in sorted(wish.selector.items()))
         where = f" with labels {labels}" if labels else ""
         if not selected:
             sentences.append(f"no node{where} takes pods: {wish.what} have nowhere to run")
+            continue
+        if wish.count is None:
+            full = [room.node for room in selected if not room.takes(wish)]
+            left |= {room.node: room.less(wish, 1) for room in selected}
+            if full:
+                sentences.append(f"{wish.what} of {_size(wish)} each do not fit on {', '.join(full)}: {wish.advice}")
             continue
         wanting = wish.count
         for room in sorted(selected, key=lambda each: each.takes(wish), reverse=True):
@@ -86,7 +118,7 @@ def shortages(wishes: Sequence[Wish], free: Iterable[Room]) -> list[str]:
         if wanting:
             sentences.append(
                 f"{wish.count} {wish.what} of {_size(wish)} each do not fit on the {len(selected)} nodes{where}: "
-                f"room for {wish.count - wanting}; make them smaller, or free nodes"
+                f"room for {wish.count - wanting}; {wish.advice}"
             )
     return sentences
 

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from packaging.specifiers import SpecifierSet
 
 from adapters.kubernetes import gateway_api
 from adapters.kubernetes.api import Cluster, Kind, Permission
-from adapters.kubernetes.mesh import KubernetesMesh, MeshOrder, Needs
+from adapters.kubernetes.environments.load_jobs import MEMORY_REQUEST
+from adapters.kubernetes.mesh import Containers, KubernetesMesh, MeshOrder, Needs
 from adapters.kubernetes.preflight import capacity
 from adapters.kubernetes.preflight.capacity import Room, Wish
 from adapters.kubernetes.preflight.permissions import OPTIONAL, PROVIDER
+from adapters.kubernetes.server.quantities import quantity
 from adapters.kubernetes.traces.inventory import CRD, HELM_SECRETS, SECRET, group_of_crd
 from adapters.kubernetes.traces.ledger import Ledger, Owner, ledgers
 from adapters.kubernetes.traces.leftovers import fits
 from meshgauge.infrastructures import Infrastructure
+from meshgauge.matrix import Role
 
 _POD: Final = Kind("v1", "Pod")
 _STORAGE_CLASS: Final = Kind("storage.k8s.io/v1", "StorageClass")
@@ -51,6 +54,7 @@ class Facts:
     Attributes:
         lacking, lacking_optional: rights we do not hold; where some are lacking, nothing else was read.
         rooms: nodes that take our pods.
+        is_ours: what is there of the mesh is this very owner's: an environment that is brought up again.
         lives: records of other lives of ours in the cluster, of this site and of others.
         control_planes: (namespace, pod) of the mesh's control plane that is there already.
         releases: (name, namespace) of Helm releases of the mesh's that are there already.
@@ -63,6 +67,7 @@ class Facts:
     rooms: Sequence[Room] = ()
     has_default_storage: bool = True
     gateway: gateway_api.Found | None = None
+    is_ours: bool = False
     lives: Sequence[Ledger] = ()
     control_planes: Sequence[tuple[str, str]] = ()
     releases: Sequence[tuple[str, str]] = ()
@@ -117,8 +122,10 @@ def read(cluster: Cluster, ask: Ask) -> Facts:
         gateway=gateway_api.found(cluster) if reads_gateway else None,
         lives=others,
     )
-    if mesh is None or order is None or _is_ours(cluster, ask):
+    if mesh is None or order is None:
         return facts
+    if _is_ours(cluster, ask):
+        return replace(facts, is_ours=True)
     return _with_mesh(facts, cluster, mesh, order)
 
 
@@ -142,7 +149,7 @@ def _wanted(mesh: KubernetesMesh | None) -> list[Permission]:
 
 
 def _is_ours(cluster: Cluster, ask: Ask) -> bool:
-    """Return whether what is there of the mesh is this very owner's: an environment that is brought up again."""
+    """Return whether what is there of the mesh is this very owner's."""
     return any(life.owner == ask.owner for life in ledgers(cluster, ask.owner.site))
 
 
@@ -255,17 +262,40 @@ def _needs_met(facts: Facts, ask: Ask) -> Iterator[str]:
 
 def _room(facts: Facts, ask: Ask) -> Iterator[str]:
     size, cluster = ask.infrastructure.size, ask.infrastructure.in_cluster
-    app = Wish("copies of the application", size.replicas, size.app_cpu_cores, size.app_memory_bytes, cluster.app_nodes)
-    wishes = [app if ask.has_workload else Wish("pods of the mesh", 1, None, None, {})]
+    wishes = []
+    if ask.has_workload:
+        app = Wish(
+            "copies of the application", size.replicas, size.app_cpu_cores, size.app_memory_bytes, cluster.app_nodes
+        )
+        wishes.append(app.with_more(_beside(ask, "server"), "with sidecars"))
     if ask.load_workers:
-        load = Wish("load workers", ask.load_workers, cluster.load_cpu_cores, None, cluster.load_nodes)
-        wishes.append(load)
-    yield from capacity.shortages(wishes, facts.rooms)
+        load = Wish(
+            "load workers", ask.load_workers, cluster.load_cpu_cores, quantity(MEMORY_REQUEST), cluster.load_nodes
+        )
+        wishes.append(load.with_more(_beside(ask, "client"), "with sidecars"))
+    if not facts.is_ours:  # else they run already
+        mesh = capacity.of_mesh(_groups(ask))
+        # Pods that may run anywhere come last: they give way to those that may not.
+        wishes = [one for one in mesh if one.count is None] + wishes + [one for one in mesh if one.count is not None]
+    yield from capacity.shortages(wishes or [Wish("pods of the mesh", 1, None, None, {})], facts.rooms)
     if both := capacity.overlap(cluster.app_nodes, cluster.load_nodes, facts.rooms):
         yield (
             f"cluster.app_nodes and cluster.load_nodes both select {', '.join(both[:3])}: application and load "
             "would share nodes; give them labels that no node has both of"
         )
+
+
+def _groups(ask: Ask) -> Sequence[Containers]:
+    """Return what the mesh runs, and without an application only what it runs in namespaces of its own."""
+    if ask.mesh is None or ask.order is None or _needs(ask).installed:
+        return ()
+    found = ask.mesh.containers(ask.order)
+    return [one for one in found if ask.has_workload or one.namespace not in {None, ask.order.namespace}]
+
+
+def _beside(ask: Ask, role: Role) -> Mapping[str, str]:
+    """Return what a sidecar of that side asks for, if there is one."""
+    return next((one.requests for one in _groups(ask) if one.role == role and one.copies == 0), {})
 
 
 def _title(ask: Ask) -> str:

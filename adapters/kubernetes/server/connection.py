@@ -243,6 +243,8 @@ class ApiServer:
         except NotThereError:
             return []
         except ServiceUnavailableError:  # an aggregated API whose backend is away serves nothing, the others do
+            if not discovery.may_be_aggregated(api_version):
+                raise  # what is there must never be taken for absent because a server was busy for a moment
             self.version()
             return []
 

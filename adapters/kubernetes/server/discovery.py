@@ -23,6 +23,16 @@ def is_aggregated(document: Mapping[str, Any]) -> bool:
     return document.get("kind") == "APIGroupDiscoveryList"
 
 
+def may_be_aggregated(api_version: str) -> bool:
+    """Return whether another server than the API server itself may serve this group.
+
+    Its own groups have no dot or end in ``k8s.io``, a suffix kept for the Kubernetes project, whose only servers
+    beside it are those of metrics. Source: kubernetes.io/docs/reference/using-api, "API groups"; k8s.io/metrics.
+    """
+    group, _, _ = api_version.rpartition("/")
+    return "." in group and (not group.endswith(".k8s.io") or group.endswith("metrics.k8s.io"))
+
+
 def aggregated(document: Mapping[str, Any]) -> list[list[ServedKind]]:
     """Return the kinds of each group and version, preferred versions first within their group."""
     found = []

@@ -122,6 +122,10 @@ class Wire:
     def _refusal(self, status: int, body: Any, did: str) -> MeshgaugeError:
         if status == 0:  # how the client library tells failures of TLS
             server, reason = self._client.configuration.host, message_of(body).splitlines()[-1]
+            if "EOF occurred" in reason:  # it hung up in mid-handshake, as one that starts or ends does
+                return ServiceUnavailableError(
+                    f"the API server of {self._name} ({server}) does not answer, asked to {did}: {reason}"
+                )
             return ConfigurationError(
                 f"no TLS connection to the API server of {self._name} ({server}): {reason}; "
                 "look at certificate-authority, client-certificate and client-key in the kubeconfig"

@@ -130,6 +130,8 @@ def test_a_plan_is_checked_without_a_server(plan_file: Path) -> None:
     assert result.exit_code == 0
     assert "base: 1 cells, 2 blocks, 2 environments, 2 trials" in result.stdout
     assert "none/plain/web/local/10rps-16c" in result.stdout
+    assert "10rps-16c: 10 requests/s over 16 connections; " in result.stdout
+    assert " s window, " in result.stdout
     assert "2 blocks give no verdict" in result.stdout
 
 

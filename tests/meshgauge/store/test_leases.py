@@ -159,6 +159,24 @@ def test_a_cancelled_run_gives_its_worker_word_and_ends(
     assert set(states_of(schema.environment)) == {"cancelled"}
 
 
+@pytest.mark.usefixtures("run_id")
+def test_a_site_that_is_away_is_given_time_before_it_is_cleaned_again(engine: sa.Engine) -> None:
+    def fail(*, is_away: bool) -> tuple[tuple[str, str], ...]:
+        """Fail to clean once; return what the reconciler would announce at its next tick."""
+        with transaction(engine) as connection:
+            connection.execute(sa.update(schema.site).values(state="dirty"))
+            cleaning = leases.claim_cleaning(connection, SITE, "cleaner", 60)
+            assert cleaning is not None
+            leases.end_cleaning(connection, cleaning, "it failed", is_away=is_away)
+        with transaction(engine) as connection:
+            return leases.announceable(connection, 60)
+
+    assert fail(is_away=False) == ((SITE, "clean"),)
+    assert fail(is_away=True) == ()
+    with transaction(engine) as connection:
+        assert leases.announceable(connection, 0) == ((SITE, "clean"),)
+
+
 def test_a_site_that_cannot_be_cleaned_is_quarantined_until_somebody_releases_it(
     engine: sa.Engine, run_id: uuid.UUID, states_of: States
 ) -> None:

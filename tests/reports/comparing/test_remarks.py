@@ -16,6 +16,7 @@ from meshgauge.run import RunRecord
 from meshgauge.trial import TrialRecord
 from reports.analysis import analyse
 from reports.comparing.remarks import AA_ALARM_P
+from reports.gates import evaluate_gates
 
 MakeRun = Callable[..., RunRecord]
 MakeArm = Callable[..., MeshArm]
@@ -150,17 +151,13 @@ def test_the_aa_alarms_bound_gives_the_protocols_limits(comparisons: int, limit:
     assert stats.binom.sf(limit - 1, comparisons, 0.05) <= AA_ALARM_P < stats.binom.sf(limit - 2, comparisons, 0.05)
 
 
-def test_arms_of_a_block_that_ran_on_different_nodes_are_warned_of(make_run: MakeRun) -> None:
-    def on_nodes(run: RunRecord, elsewhere: str) -> RunRecord:
-        def placed(at: int, name: str) -> dict[str, object]:
-            return {"nodes": {"n1": {"cores": 8}, (elsewhere if at == 2 else "n2"): {"cores": 8}}, "name": name}
+def test_trials_left_out_for_their_nodes_are_told_with_what_to_do(make_run: MakeRun) -> None:
+    def moved(trial: TrialRecord) -> TrialRecord:
+        stood = {"app": ["n1"] if trial.block != 1 or trial.cell.startswith("none/") else ["n9"]}
+        assert trial.load is not None
+        return replace(trial, gates=evaluate_gates(trial.load, (), (), (), "poisson", (), stood, {"app": ["n1"]}))
 
-        return replace(
-            run,
-            environments=tuple(replace(one, provenance=placed(at, one.key)) for at, one in enumerate(run.environments)),
-        )
-
-    run = make_run(blocks=6)
-    assert "same nodes" not in _said(on_nodes(run, "n2"))
-    block = run.environments[2].block + 1
-    assert f"did not run on the same nodes in block {block}, so" in _said(on_nodes(run, "n3"))
+    assert "other nodes" not in _said(make_run(blocks=6))
+    said = _said(make_run(blocks=6, edit=moved))
+    assert "(block 2) stood on other nodes than the first of their block" in said
+    assert "app_nodes" in said

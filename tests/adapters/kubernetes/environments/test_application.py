@@ -150,6 +150,17 @@ def test_pods_are_enrolled_and_keep_to_their_nodes() -> None:
     assert spread["podAffinityTerm"]["labelSelector"]["matchLabels"] == {LABEL_COMPONENT: "app"}
 
 
+def test_pods_go_where_those_went_that_they_are_compared_with() -> None:
+    def wanted(made: list[Manifest]) -> Any:
+        affinity = by_kind(made)["Deployment"]["spec"]["template"]["spec"]["affinity"]
+        terms = affinity.get("nodeAffinity", {}).get("preferredDuringSchedulingIgnoredDuringExecution", [])
+        return [term["preference"]["matchFields"] for term in terms]
+
+    near = [[{"key": "metadata.name", "operator": "In", "values": [node]}] for node in ("n1", "n2")]
+    assert wanted(application.own_objects(dataclasses.replace(order(), near=("n2", "n1")))) == near
+    assert wanted(application.own_objects(order())) == []
+
+
 def test_a_mesh_that_needs_the_pods_token_gets_it() -> None:
     with_token = dataclasses.replace(order(), enrolment=Enrolment(service_account_token=True))
     pod = by_kind(application.own_objects(with_token))["Deployment"]["spec"]["template"]["spec"]

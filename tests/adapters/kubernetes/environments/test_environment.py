@@ -18,10 +18,13 @@ from adapters.contract import Check, Endpoint, EnvironmentOrder
 from adapters.kubernetes.api import LABEL_COMPONENT, Cluster, Kind, Manifest, ObjectRef
 from adapters.kubernetes.environments.environment import KubernetesEnvironment
 from adapters.kubernetes.environments.load_jobs import PROBE
+from adapters.kubernetes.environments.standing import life_order
 from adapters.kubernetes.helm.backend import backend
+from adapters.kubernetes.lifecycle import MeshLife
 from adapters.kubernetes.provider import KubernetesProvider
 from adapters.kubernetes.server.connection import connect
 from adapters.kubernetes.traces.inventory import difference, take
+from adapters.kubernetes.traces.ledger import Owner
 from meshgauge.errors import ConfigurationError, EnvironmentUpError, ServiceUnavailableError
 from meshgauge.infrastructures import Cluster as ClusterPlan
 from meshgauge.infrastructures import Infrastructure, Size
@@ -150,6 +153,24 @@ def test_the_baseline_comes_up_without_any_proxy_and_leaves_nothing(place: Place
         environment.down()
     assert not difference(before, take(cluster))
     environment.down()  # once more is no error
+
+
+def test_the_plans_domain_goes_before_that_of_kubelets_and_of_most_clusters(place: Place, cluster: Cluster) -> None:
+    def domain(**plan: Any) -> tuple[str, list[str]]:
+        infrastructure, lines = place.infrastructure(**plan), list[str]()
+        spec = Spec(name="small", app="fixed-reply", reply_bytes=64)
+        workload = Workload("small", spec, None)
+        key = EnvironmentKey(pair("istio", "1.30.3"), BUILT_IN_PROFILES["mtls"], workload, infrastructure)
+        order = life_order(key, Owner("site", 1, "env"), "ns", 0, registry.kubernetes_mesh)
+        life = MeshLife(cluster, backend(), order, place.folder / "cache", lines.append)
+        return life.mesh_order.cluster_domain, lines
+
+    silent, said = domain()
+    assert silent == "cluster.local"
+    assert "no kubelet tells the cluster's domain" in said[0]
+    place.answers("*/proxy/configz", '{"kubeletconfig": {"clusterDomain": "k8s.example"}}')
+    assert domain() == ("k8s.example", [])
+    assert domain(domain="other.example") == ("other.example", [])
 
 
 def test_every_object_of_an_environment_is_found_by_its_labels(place: Place, cluster: Cluster) -> None:

@@ -36,6 +36,12 @@ def test_each_load_worker_is_a_pod_that_tries_once() -> None:
     assert "limits" not in container["resources"]
 
 
+def test_load_workers_go_where_those_went_that_they_are_compared_with() -> None:
+    pod = load_jobs.load_job(PODS, ENROLMENT, "t", "a:1", 1, ["n3"])["spec"]["template"]["spec"]
+    (term,) = pod["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert term["preference"]["matchFields"] == [{"key": "metadata.name", "operator": "In", "values": ["n3"]}]
+
+
 def test_load_workers_stay_after_their_work_so_that_their_proxies_can_be_read() -> None:
     (container,) = load_jobs.load_job(PODS, ENROLMENT, "t", "a:1", 1)["spec"]["template"]["spec"]["containers"]
     at = container["command"].index("--linger-s")

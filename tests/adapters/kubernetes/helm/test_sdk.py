@@ -223,7 +223,7 @@ def test_a_release_that_was_killed_half_made_can_be_removed_and_made_again(
     assert helm.install(cluster, release(make_chart("plain")), 30)
 
 
-def test_the_child_dies_with_whoever_started_it(cluster: Cluster, make_chart: MakeChart) -> None:
+def test_the_child_dies_with_whoever_started_it(cluster: Cluster, make_chart: MakeChart, tmp_path: Path) -> None:
     chart = make_chart(files={"templates/hook.yaml": HOOK})
     program = f"""
 from adapters.kubernetes.helm.sdk import SdkBackend
@@ -232,7 +232,8 @@ class Cluster:
     def helm_environment(self): return {dict(cluster.helm_environment())!r}
 SdkBackend().install(Cluster(), ChartRelease("greet", "shop", ChartSource({str(chart)!r}), "1.0.0"), 60)
 """
-    parent = subprocess.Popen([sys.executable, "-c", program])
+    # Killed, it leaves its copy of the chart behind.
+    parent = subprocess.Popen([sys.executable, "-c", program], env={**os.environ, "TMPDIR": str(tmp_path)})
     try:
         assert seen_within(30, lambda: cluster.list(Kind("batch/v1", "Job")))
         grandchildren = children(parent.pid)

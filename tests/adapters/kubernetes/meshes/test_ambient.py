@@ -55,7 +55,7 @@ def test_every_chart_is_told_that_it_is_ambient(order_for: OrderFor) -> None:
 def test_ztunnel_has_the_profiles_threads_and_limits(order_for: OrderFor) -> None:
     profile = Profile(name="p", mtls=True, proxy_threads=4, proxy_cpu_cores=2, proxy_memory_bytes=1 << 30)
     values = values_of(order_for(MESH, "1.30.3", profile, "node"), "ztunnel")
-    assert values["env"] == {"ZTUNNEL_WORKER_THREADS": "4"}
+    assert values["env"] == {"ZTUNNEL_WORKER_THREADS": "4", "CLUSTER_DOMAIN": "cluster.local"}
     assert values["resources"]["limits"] == {"cpu": "2000m", "memory": str(1 << 30)}
     assert "access=off" in values["logLevel"]
 

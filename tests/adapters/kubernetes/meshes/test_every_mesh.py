@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -16,6 +17,7 @@ from adapters.contract import FEATURES
 from adapters.kubernetes.api import ObjectRef
 from adapters.kubernetes.helm.contract import ChartVersion
 from adapters.kubernetes.mesh import Condition, Injector, KubernetesMesh, MeshOrder, Rollout, Setting
+from adapters.kubernetes.mesh_parts import parity
 from adapters.kubernetes.preflight.permissions import PROVIDER
 from meshgauge.errors import ConfigurationError
 from meshgauge.matrix import Role
@@ -282,3 +284,26 @@ def test_two_orders_of_one_life_make_the_same_objects(
     for order in orders:
         assert objects_of(mesh, order) == objects_of(mesh, order)
         assert list(mesh.releases(order)) == list(mesh.releases(order))
+
+
+def test_proxies_put_into_our_pods_ask_for_what_their_profile_gives_them(
+    mesh: KubernetesMesh, orders: Sequence[MeshOrder]
+) -> None:
+    for order in orders:
+        groups = mesh.containers(order)
+        own = [one for one in groups if one.namespace is None]
+        assert all(one.requests in ({}, parity.proxy_requests(order.profile)) for one in own), order
+        assert all((one.copies == 0) is (not one.labels) for one in own), "without labels they are put into our pods"
+        if order.profile.proxy_cpu_cores:  # what can be limited is known to preflight
+            assert all(one.requests for one in groups if one.role), order
+
+
+def test_services_are_named_by_the_domain_of_the_cluster(
+    name: str, mesh: KubernetesMesh, orders: Sequence[MeshOrder]
+) -> None:
+    for order in orders:
+        moved = replace(order, cluster_domain="k8s.example")
+        values = [release.values for release in mesh.releases(moved)]
+        text = json.dumps([*objects_of(mesh, moved), *values])
+        assert "svc.cluster.local" not in text
+        assert ("k8s.example" in text) is (name in {"istio", "istio-ambient", "linkerd", "traefik-mesh"})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from fake_rights import Rule
 from adapters.kubernetes.api import Cluster, Manifest, Permission
 from adapters.kubernetes.gateway_api import Found
 from adapters.kubernetes.mesh import KubernetesMesh, MeshOrder
-from adapters.kubernetes.meshes import ambient, cilium, consul, istio
+from adapters.kubernetes.meshes import ambient, cilium, consul, istio, linkerd
 from adapters.kubernetes.preflight.capacity import Room
 from adapters.kubernetes.preflight.judgement import Ask, Facts, judge, preflight
 from adapters.kubernetes.preflight.permissions import OPTIONAL, PROVIDER
@@ -21,7 +21,7 @@ from adapters.kubernetes.traces.inventory import Inventory
 from adapters.kubernetes.traces.ledger import Ledger, Owner, Undertaking, begin
 from meshgauge.infrastructures import Cluster as ClusterPlan
 from meshgauge.infrastructures import Infrastructure, Size
-from meshgauge.plan import BUILT_IN_PROFILES
+from meshgauge.plan import BUILT_IN_PROFILES, Placement
 
 _OWNER = Owner("site.1", 4, "env-1")
 _ROOMS = [Room("n1", {"role": "app"}, 4.0, 2**34, 100), Room("n2", {"role": "load"}, 4.0, 2**34, 100)]
@@ -31,7 +31,7 @@ _FINE = Facts("1.34.1", (), rooms=_ROOMS)
 def _ask(mesh: KubernetesMesh | None = istio.MESH, version: str = "1.30.3", load_workers: int = 0, **plan: Any) -> Ask:
     size = Size(**plan.pop("size", {}))
     infrastructure = Infrastructure(name="k", provider="kubernetes", size=size, cluster=ClusterPlan(**plan))
-    charts = dict.fromkeys(("base", "istiod", "cni", "ztunnel", "consul", "cilium"), version)
+    charts = dict.fromkeys(("base", "istiod", "cni", "ztunnel", "consul", "cilium", "linkerd-control-plane"), version)
     order = MeshOrder(version, charts, BUILT_IN_PROFILES["mtls"], "pair", "bench", {})
     return Ask(_OWNER, infrastructure, mesh, order if mesh else None, load_workers)
 
@@ -126,9 +126,52 @@ def test_a_gateway_api_nobody_may_install_is_asked_for() -> None:
 def test_room_is_needed_for_application_and_load() -> None:
     plan: dict[str, Any] = {"app_nodes": {"role": "app"}, "load_nodes": {"role": "load"}, "load_cpu_cores": 2.0}
     size: dict[str, Any] = {"replicas": 4, "app_cpu_cores": 1.0}
-    assert not judge(_FINE, _ask(load_workers=2, size=size, **plan)).problems
-    problems = judge(_FINE, _ask(load_workers=3, size=size | {"replicas": 5}, **plan)).problems
+    assert not judge(_FINE, _ask(None, load_workers=2, size=size, **plan)).problems
+    problems = judge(_FINE, _ask(None, load_workers=3, size=size | {"replicas": 5}, **plan)).problems
     assert [problem.split(" of ")[0] for problem in problems] == ["5 copies", "3 load workers"]
+
+
+def test_sidecars_take_room_beside_application_and_load() -> None:
+    """Four pods of one core fill a node of four; with a sidecar of 0.1 in each they do not fit."""
+    plan: dict[str, Any] = {"app_nodes": {"role": "app"}, "load_nodes": {"role": "load"}, "load_cpu_cores": 1.0}
+    size: dict[str, Any] = {"replicas": 4, "app_cpu_cores": 1.0}
+    rooms = [*_ROOMS, Room("n3", {}, 4.0, 2**34, 100)]  # for the control plane
+    assert not judge(replace(_FINE, rooms=rooms), _ask(None, load_workers=4, size=size, **plan)).problems
+    app, load = judge(replace(_FINE, rooms=rooms), _ask(load_workers=4, size=size, **plan)).problems
+    assert "4 copies of the application with sidecars of 1.1 cores and 128 MiB each do not fit" in app
+    assert "4 load workers with sidecars of 1.1 cores and 384 MiB each do not fit" in load
+
+
+def test_a_cluster_too_small_for_the_mesh_itself_is_told_before_anything_is_installed() -> None:
+    def problems(cores: float, ask: Ask) -> str:
+        return "; ".join(judge(replace(_FINE, rooms=[Room("n1", {}, cores, 2**34, 100)]), ask).problems)
+
+    assert problems(0.15, _ask(None)) == ""
+    assert problems(0.2, _ask()) == ""  # a sidecar and istiod ask for 0.1 each
+    assert "1 pods of the mesh (app=istiod) of 0.1 cores and 256 MiB each do not fit" in problems(0.15, _ask())
+    assert "3 pods of the mesh (linkerd.io/control-plane-ns=linkerd)" in problems(0.3, _ask(linkerd.MESH, "26.8.3"))
+    again = replace(_FINE, rooms=[Room("n1", {}, 0.15, 2**34, 100)], is_ours=True)
+    assert not judge(again, _ask()).problems  # it runs already
+
+
+def test_agents_of_a_mesh_need_room_on_every_node_and_a_waypoint_on_one() -> None:
+    def problems(least_cores: float, placement: Placement) -> Sequence[str]:
+        ask = _ask(ambient.MESH)
+        assert ask.order is not None
+        rooms = [Room("n1", {}, 4.0, 2**34, 100), Room("n2", {}, least_cores, 2**34, 100)]
+        return judge(replace(_FINE, rooms=rooms), replace(ask, order=replace(ask.order, placement=placement))).problems
+
+    assert not problems(0.2, "node")
+    (agents,) = problems(0.1, "node")
+    assert "do not fit on n2: free nodes, or add some" in agents
+    assert "(app=ztunnel)" in agents or "(k8s-app=istio-cni-node)" in agents
+    tight = [Room("n1", {}, 0.3, 2**34, 100)]  # two agents and the control plane
+    ask = _ask(ambient.MESH)
+    assert ask.order is not None
+    waypoint = replace(ask, order=replace(ask.order, placement="server"))
+    assert not judge(replace(_FINE, rooms=tight), replace(ask, order=replace(ask.order, placement="node"))).problems
+    assert judge(replace(_FINE, rooms=tight), waypoint).problems
+    assert not judge(replace(_FINE, rooms=tight), replace(waypoint, has_workload=False)).problems
 
 
 def test_a_mesh_without_application_wants_room_for_itself_alone() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import stat
 import threading
 from collections.abc import Callable, Iterator
@@ -209,6 +210,32 @@ def test_a_server_that_is_too_busy_is_asked_again_and_then_told(
     fake.fail(50, 429, "GET")
     with pytest.raises(ServiceUnavailableError, match="cannot get ConfigMap a in namespace default now"):
         cluster.get(ObjectRef(_MAP, "default", "a"))
+
+
+def test_what_a_busy_server_cannot_tell_is_not_taken_for_absent(fake: FakeCluster, connected: _Connected) -> None:
+    fake.fail(1, 503, "GET", "/api/v1")
+    with pytest.raises(ServiceUnavailableError, match="cannot tell the kinds of v1 now"):
+        connected(fake.kubeconfig).list(_MAP)
+
+
+def test_a_handshake_that_breaks_off_is_no_fault_of_the_kubeconfig(
+    tmp_path: Path, fake: FakeCluster, connected: _Connected
+) -> None:
+    def hang_up() -> None:
+        caller, _ = server.accept()
+        caller.recv(1 << 16)  # its greeting
+        caller.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        answering = threading.Thread(target=hang_up)
+        answering.start()
+        config = yaml.safe_load(fake.kubeconfig.read_text())
+        config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{server.getsockname()[1]}"
+        path = tmp_path / "config"
+        path.write_text(yaml.safe_dump(config))
+        with pytest.raises(ServiceUnavailableError, match="does not answer, asked to tell its version"):
+            connected(path).version()
+        answering.join()
 
 
 def test_a_server_that_is_not_there_is_named_with_its_address(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from adapters.kubernetes.api import Kind
 from adapters.kubernetes.server import discovery
 
@@ -61,3 +63,19 @@ def test_subresources_are_no_kinds() -> None:
         ],
     }
     assert [served.kind.name for served in discovery.plain(document)] == ["Deployment"]
+
+
+@pytest.mark.parametrize(
+    ("api_version", "may"),
+    [
+        ("v1", False),
+        ("apps/v1", False),
+        ("storage.k8s.io/v1", False),
+        ("gateway.networking.k8s.io/v1", False),
+        ("metrics.k8s.io/v1beta1", True),
+        ("custom.metrics.k8s.io/v1beta2", True),
+        ("packages.operators.coreos.com/v1", True),
+    ],
+)
+def test_only_other_servers_groups_may_be_away_while_the_api_server_answers(api_version: str, *, may: bool) -> None:
+    assert discovery.may_be_aggregated(api_version) is may

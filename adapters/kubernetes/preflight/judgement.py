@@ -133,7 +133,13 @@ def judge(facts: Facts, ask: Ask) -> Verdict:
     """Return what stands in the way, and what will be missing. Pure."""
     if facts.lacking:
         return Verdict((_no_rights(facts.lacking),))
-    problems = [*_version(facts, ask), *_lives(facts, ask), *_mesh(facts, ask), *_needs_met(facts, ask), *_room(facts, ask)]
+    problems = [
+        *_version(facts, ask),
+        *_lives(facts, ask),
+        *_mesh(facts, ask),
+        *_needs_met(facts, ask),
+        *_room(facts, ask),
+    ]
     return Verdict(tuple(problems), tuple(_unknown(permission) for permission in facts.lacking_optional))
 
 

@@ -12,6 +12,7 @@ from packaging.specifiers import SpecifierSet
 from adapters.kubernetes import gateway_api
 from adapters.kubernetes.api import Cluster, Kind, Permission
 from adapters.kubernetes.mesh import KubernetesMesh, MeshOrder, Needs
+from adapters.kubernetes.mesh_parts import tracing
 from adapters.kubernetes.preflight import capacity
 from adapters.kubernetes.preflight.capacity import Room, Wish
 from adapters.kubernetes.preflight.permissions import OPTIONAL, PROVIDER
@@ -258,6 +259,8 @@ def _room(facts: Facts, ask: Ask) -> Iterator[str]:
     if ask.load_workers:
         load = Wish("load workers", ask.load_workers, cluster.load_cpu_cores, None, cluster.load_nodes)
         wishes.append(load)
+    if ask.has_workload and ask.order and ask.order.profile.tracing_ratio:
+        wishes.append(Wish("trace collectors", 1, tracing.COLLECTOR_CORES, tracing.COLLECTOR_MEMORY_BYTES, {}))
     yield from capacity.shortages(wishes, facts.rooms)
     if both := capacity.overlap(cluster.app_nodes, cluster.load_nodes, facts.rooms):
         yield (

@@ -9,7 +9,6 @@ from meshgauge.errors import UnsupportedError
 from meshgauge.operations import OperationRequest
 from meshgauge.plan import BUILT_IN_PROFILES, Placement, Profile
 
-
 _NO_COLLECTOR: Final = (
     "tracing_ratio: outside of a run there is no trace collector, and a proxy that cannot deliver its spans costs "
     "something else than one that can; leave it at 0"

@@ -21,7 +21,7 @@ from adapters.kubernetes.traces.inventory import Inventory
 from adapters.kubernetes.traces.ledger import Ledger, Owner, Undertaking, begin
 from meshgauge.infrastructures import Cluster as ClusterPlan
 from meshgauge.infrastructures import Infrastructure, Size
-from meshgauge.plan import BUILT_IN_PROFILES
+from meshgauge.plan import BUILT_IN_PROFILES, Profile
 
 _OWNER = Owner("site.1", 4, "env-1")
 _ROOMS = [Room("n1", {"role": "app"}, 4.0, 2**34, 100), Room("n2", {"role": "load"}, 4.0, 2**34, 100)]
@@ -128,6 +128,17 @@ def test_room_is_needed_for_application_and_load() -> None:
     assert not judge(_FINE, _ask(load_workers=2, size=size, **plan)).problems
     problems = judge(_FINE, _ask(load_workers=3, size=size | {"replicas": 5}, **plan)).problems
     assert [problem.split(" of ")[0] for problem in problems] == ["5 copies", "3 load workers"]
+
+
+def test_room_is_needed_for_what_takes_spans() -> None:
+    ask = _ask()
+    assert ask.order is not None
+    traced = Profile(name="traced", mtls=True, request_id=True, tracing_ratio=0.01)
+    wanting = replace(ask, order=replace(ask.order, profile=traced))
+    full = replace(_FINE, rooms=[Room("n1", {}, 0.05, 1e9, 10)])
+    assert "1 trace collectors of 0.1 cores and 128 MiB each do not fit" in _problem(full, wanting)
+    assert not judge(full, ask).problems
+    assert not judge(full, replace(wanting, has_workload=False)).problems
 
 
 def test_a_mesh_without_application_wants_room_for_itself_alone() -> None:

@@ -53,10 +53,8 @@ def describe(profile: Profile) -> str:
     """Return what proxies report, in the words of the report."""
     if not profile.tracing_ratio:
         return "off"
-    return (
-        f"{percent(profile):g} % of requests, one span from each proxy; B3 headers on every request; Zipkin over "
-        "HTTP/1.1 to a collector in the namespace"
-    )
+    share = f"{percent(profile):g} % of requests"
+    return f"{share}, one span from each proxy, Zipkin over HTTP/1.1 to a collector in the namespace"
 
 
 def collector_host(order: MeshOrder) -> str:

@@ -109,7 +109,7 @@ class Kuma:
             + (", x-forwarded-client-cert" if is_server and profile.mtls else ""),
         }
         if profile.tracing_ratio:
-            own["tracing"] = f"{tracing.describe(profile)}; spans carry Kuma's own tags"
+            own["tracing"] = f"{tracing.describe(profile)}; spans carry Kuma's own tags from 2.14 on"
             own["header_rewriting"] += f", {tracing.HEADERS}"
         if profile.mtls:
             own["tls"] = _describe_tls(profile, is_server)

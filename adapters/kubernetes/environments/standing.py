@@ -58,13 +58,13 @@ class Standing:
         helm: HelmBackend,
         on_line: Callable[[str], None],
     ) -> None:
-        owner = Owner(order.site, order.epoch, order.environment_id)
+        self._owner = Owner(order.site, order.epoch, order.environment_id)
         self._order = order
         self._cluster = cluster
         self._namespace = f"meshgauge-{order.environment_id[:8]}-{order.epoch}"
         self._helm = helm
         self._on_line = on_line
-        wanted = life_order(order.key, owner, self._namespace, order.load_workers, mesh_of)
+        wanted = life_order(order.key, self._owner, self._namespace, order.load_workers, mesh_of)
         self._mesh: KubernetesMesh | None = wanted.mesh
         self._life = MeshLife(cluster, helm, wanted, order.cache_dir, on_line)
         self._workload: ClusterWorkload | None = None
@@ -111,8 +111,7 @@ class Standing:
 
     def _make_workload(self) -> ClusterWorkload:
         order = self._order
-        owner = Owner(order.site, order.epoch, order.environment_id)
-        app = AppOrder(order.key, self._namespace, owner.labels, self._life.enrolment, order.connections)
+        app = AppOrder(order.key, self._namespace, self._owner.labels, self._life.enrolment, order.connections)
         return ClusterWorkload(self._cluster, self._helm, app, order.load_image, self._on_line)
 
     def _make_collector(self) -> Collector | None:
@@ -120,8 +119,7 @@ class Standing:
         order, key = self._order, self._order.key
         if self._mesh is None or not key.profile.tracing_ratio:
             return None
-        owner = Owner(order.site, order.epoch, order.environment_id)
-        pods = OwnPods(order.load_image, self._namespace, owner.labels, key.infrastructure.in_cluster)
+        pods = OwnPods(order.load_image, self._namespace, self._owner.labels, key.infrastructure.in_cluster)
         deployment = key.workload.deployment
         is_alone = deployment is None or deployment.image is not None
         spans = SpanOrder(key.profile.tracing_ratio, SPANS_HELD * key.profile.proxy_threads, is_alone)

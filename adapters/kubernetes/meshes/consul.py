@@ -171,11 +171,9 @@ class Consul:
         ]
 
     def enrolment(self, order: MeshOrder) -> Enrolment:
-        """Return annotations for both sides. Consul knows pods by the one Service that selects them.
-
-        Clusters of one's own are part of what Envoy starts with, which consul-dataplane asks for once.
-        """
+        """Return annotations for both sides. Consul knows pods by the one Service that selects them."""
         annotations = _annotations(order.profile)
+        # A cluster of one's own is part of what Envoy starts with, and consul-dataplane asks for that once.
         defaults = ObjectRef(Kind(_API, "ProxyDefaults"), order.namespace, "global")
         return Enrolment(
             namespace_labels={LABEL_MESH: self.name},
@@ -347,11 +345,7 @@ def _proxy_defaults(order: MeshOrder) -> dict[str, Any]:
 
 
 def _traces(order: MeshOrder) -> dict[str, str]:
-    """Return what Envoy reports, and the cluster it reports to.
-
-    Source: hashicorp/consul, agent/xds/config/config.go (envoy_listener_tracing_json, for both listeners);
-    hashicorp/consul-dataplane, internal/bootstrap/bootstrap_config.go (envoy_extra_static_clusters_json).
-    """
+    # Source: consul, agent/xds/config/config.go; consul-dataplane, internal/bootstrap/bootstrap_config.go.
     return {
         "envoy_extra_static_clusters_json": json.dumps(tracing.envoy_cluster(order, order.collector)),
         "envoy_listener_tracing_json": json.dumps(tracing.envoy_tracing(order, order.collector)),

@@ -57,7 +57,8 @@ _NEVER_PERMISSIVE: Final = (
 )
 # Source: osm v1.2.4, pkg/envoy/lds/tracing.go (no sampling), charts/osm/values.yaml (osm.tracing).
 _NO_SHARE: Final = (
-    "tracing_ratio: OSM's sidecars report all requests or none, never a share of them; leave tracing_ratio at 0"
+    "tracing_ratio: OSM's sidecars report all requests or none, never a share of them, and this adapter has them "
+    "report none; leave tracing_ratio at 0"
 )
 _TLS_13: Final = "tls_version 1.2: OSM's sidecars agree on TLS 1.3, and its chart has no value for that"
 

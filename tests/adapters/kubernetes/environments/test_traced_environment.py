@@ -18,6 +18,7 @@ from adapters import registry
 from adapters.contract import Check
 from adapters.kubernetes.api import LABEL_COMPONENT, Cluster, Kind, ObjectRef
 from adapters.kubernetes.environments import collector as collecting
+from adapters.kubernetes.environments import evidence
 from adapters.kubernetes.environments.environment import KubernetesEnvironment
 from adapters.kubernetes.mesh import Condition, Enrolment, MeshOrder
 from adapters.kubernetes.meshes.kuma import Kuma
@@ -102,12 +103,17 @@ def test_spans_prove_the_trial_and_nothing_stays(place: Place, cluster: Cluster,
         assert "collector.yaml" in {artefact.name for artefact in environment.artefacts()}
         tracing = [hop["features"]["tracing"] for hop in environment.provenance()["hops"].values()]
         assert all(words.startswith("10 % of requests") for words in tracing)
+        in_play = {one["spec"]["nodeName"] for one in cluster.list(POD, labels=f"{LABEL_COMPONENT} in (app, load)")}
+        is_shared = pod["spec"]["nodeName"] in in_play
+        assert is_shared == (evidence.SHARED_WITH_COLLECTOR in environment.provenance()["warnings"])
     finally:
         environment.down()
     assert not difference(before, take(cluster))
 
 
-def test_a_trial_whose_spans_do_not_come_is_no_proof(place: Place, collector: str) -> None:
+def test_a_trial_whose_spans_do_not_come_is_no_proof_nor_is_one_whose_collector_went(
+    place: Place, cluster: Cluster, collector: str
+) -> None:
     environment = environment_of(place, "kuma")
     try:
         up(environment)
@@ -116,16 +122,8 @@ def test_a_trial_whose_spans_do_not_come_is_no_proof(place: Place, collector: st
         report(collector, "CLIENT", 1000)
         (wrong,) = failed(spans_in(environment.verify_after(10_000)))
         assert (wrong.name, wrong.seen) == ("data_plane/server: spans", "0")
-    finally:
-        environment.down()
-
-
-def test_a_collector_that_was_started_anew_has_lost_its_counts(place: Place, cluster: Cluster, collector: str) -> None:
-    environment = environment_of(place, "kuma")
-    try:
-        up(environment)
         (pod,) = cluster.list(POD, labels=COLLECTORS)
-        cluster.delete(ObjectRef.of(pod), grace_s=0)
+        cluster.delete(ObjectRef.of(pod), grace_s=0)  # and its counts with it
         assert any(pod["metadata"]["name"] in sentence for sentence in environment.lost_components())
     finally:
         environment.down()

@@ -91,6 +91,7 @@ def test_spans_prove_the_trial_and_nothing_stays(place: Place, cluster: Cluster,
         assert [one["name"] for one in pod["spec"]["containers"]] == ["collector"], "a proxy stands beside it"
         assert not pod["spec"].get("initContainers")
         assert not spans_in(environment.verify_before())
+        assert "trace_collector" in {sample.component for sample in environment.sample()}
         report(collector, "CLIENT", 1000)
         report(collector, "SERVER", 1000)
         checks = spans_in(environment.verify_after(10_000))

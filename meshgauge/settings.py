@@ -74,7 +74,8 @@ class Settings(BaseSettings):
         default="127.0.0.1", description="address of this host at which load workers reach it, those in clusters too"
     )
     image: str | None = Field(
-        default=None, description="container image of Meshgauge itself, run as load workers in clusters"
+        default=None,
+        description="container image of Meshgauge itself, run as load workers, probes and trace collectors in clusters",
     )
     quiet_host: Literal["auto", "off"] = Field(
         default="auto", description="make the host quiet while measuring (idle-class spinners, real-time engine thread)"

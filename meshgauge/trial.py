@@ -42,6 +42,7 @@ COMPONENTS = (
     "data_plane/node",
     "control_plane",
     "load_generator",
+    "trace_collector",
     "host",
 )
 

@@ -140,12 +140,17 @@ class MeshLife:
             self._release(release, self._helm.install, "installing")
         wait_ready(self._cluster, mesh.readiness(order), _READY_S, self._on_line)
 
+    def make_namespace(self) -> None:
+        """Make the enrolled namespace; ``configure`` does so too, unless something of ours has to come before."""
+        self._cluster.apply(self._namespace())
+
     def configure(self) -> None:
         """Make the enrolled namespace, and apply the objects that make the profile true."""
-        self._cluster.apply(self._namespace())
+        self.make_namespace()
         if self._order.mesh is not None:
             self._on_line(f"configuring {self._order.mesh.name} for profile {self._order.profile.name}")
             self._apply(self._order.mesh.configuration(self.mesh_order))
+            wait_ready(self._cluster, self.enrolment.read_once, _READY_S, self._on_line)
 
     def settle(self) -> None:
         """Wait for what has to be ready once configuration and workload are in."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from adapters.kubernetes.api import Kind, Manifest, ObjectRef, Permission
 from adapters.kubernetes.helm.contract import ChartRelease, ChartSource, ChartVersion
@@ -12,6 +12,9 @@ from adapters.kubernetes.platform import Platform
 from meshgauge.infrastructures import CLUSTER_DOMAIN
 from meshgauge.matrix import Role
 from meshgauge.plan import Placement, Profile
+
+# The Service that takes spans in an environment's namespace.
+COLLECTOR_NAME: Final = "trace-collector"
 
 Upkeep = Literal["maintained", "dormant", "archived", "ended"]
 
@@ -25,7 +28,8 @@ class MeshOrder:
         chart_version: per chart name, the exact chart version to install.
         namespace: of the application and its load, ours.
         labels: to be put on every object an adapter renders.
-        apps, loads: names of the Services (and of the Deployments or Jobs behind them) of application and load.
+        app, load: names of the Services (and of the Deployments or Jobs behind them) of application and load.
+        collector: name of the Service that takes spans; it is there where the profile has a tracing_ratio.
         port: of the application.
         master_port: where the load generator's pods reach their conductor outside the cluster, which no proxy may
             catch: ``Enrolment.load_annotations`` exclude it; 0: not known (the order is for something else).
@@ -46,6 +50,7 @@ class MeshOrder:
     labels: Mapping[str, str]
     app: str = "app"
     load: str = "load"
+    collector: str = COLLECTOR_NAME
     port: int = 8080
     master_port: int = 0
     kube_version: str = "1.34.0"
@@ -126,6 +131,8 @@ class Enrolment:
     Attributes:
         app, load: labels and annotations of the pods of application and load generator. Where the placement leaves
             one of them out, they say so explicitly.
+        outsider_labels: of pods and Services of ours in the namespace that are no part of the mesh.
+        read_once: what has to be ready before a pod is made: its proxy reads it as it starts, and not again.
     """
 
     namespace_labels: Mapping[str, str] = field(default_factory=dict)
@@ -134,6 +141,8 @@ class Enrolment:
     app_annotations: Mapping[str, str] = field(default_factory=dict)
     load_labels: Mapping[str, str] = field(default_factory=dict)
     load_annotations: Mapping[str, str] = field(default_factory=dict)
+    outsider_labels: Mapping[str, str] = field(default_factory=dict)
+    read_once: tuple[Readiness, ...] = ()
     app_service_protocol: str = "http"  # the Service port's appProtocol, and the prefix of its name
     app_host: str = ""  # where load is sent instead of the Service's name (Traefik Mesh)
     service_account_token: bool = False

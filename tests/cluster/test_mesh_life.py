@@ -77,10 +77,9 @@ def releases(mesh: KubernetesMesh, charts: ChartStore) -> list[str]:
 
 def profile_of(mesh: KubernetesMesh) -> Profile:
     """Return the profile that asks most, of those the mesh can do."""
-    wanted = ("mtls-observed", "mtls", "observed", "plain")
-    return next(
-        BUILT_IN_PROFILES[name] for name in wanted if not mesh.unsupported(BUILT_IN_PROFILES[name], mesh.placements[0])
-    )
+    most = Profile(name="most", mtls=True, access_log=True, metrics=True, request_id=True, tracing_ratio=0.01)
+    wanted = (most, *(BUILT_IN_PROFILES[name] for name in ("mtls-observed", "mtls", "observed", "plain")))
+    return next(profile for profile in wanted if not mesh.unsupported(profile, mesh.placements[0]))
 
 
 def bring_application(ground: Ground, life: MeshLife) -> None:

@@ -10,7 +10,7 @@ from adapters.kubernetes.api import Manifest
 from adapters.kubernetes.counting.cadvisor import Counted
 from adapters.kubernetes.mesh import Containers
 
-APP, LOAD, CONTROL_PLANE = "app", "load_generator", "control_plane"
+APP, LOAD, CONTROL_PLANE, COLLECTOR = "app", "load_generator", "control_plane", "trace_collector"
 
 # Returns the pods of a namespace that a label selector chooses.
 PodsOf = Callable[[str, str], Sequence[Manifest]]
@@ -41,13 +41,16 @@ class Part:
     node: str
 
 
-def watched(containers: Iterable[Containers], namespace: str, app: str, load: str | None) -> tuple[Watched, ...]:
+def watched(
+    containers: Iterable[Containers], namespace: str, app: str, load: str | None, collector: str | None = None
+) -> tuple[Watched, ...]:
     """Return what to count, those first that claim containers by name.
 
     Args:
         containers: what the mesh says of its own.
         namespace: of the environment.
         app, load: label selectors of the pods of application and load generator; None: load comes from elsewhere.
+        collector: of the pods that take spans; None: nobody does.
     """
     sides = {"client": load, "server": app}
     data_plane, control_plane = [], []
@@ -59,8 +62,8 @@ def watched(containers: Iterable[Containers], namespace: str, app: str, load: st
             data_plane.append(Watched(f"data_plane/{group.role}", where, group.labels, group.names, True))
         elif (labels := group.labels or sides.get(group.role)) is not None:
             data_plane.append(Watched(f"data_plane/{group.role}", where, labels, group.names))
-    ours = [Watched(APP, namespace, app)] + ([] if load is None else [Watched(LOAD, namespace, load)])
-    return (*data_plane, *control_plane, *ours)
+    ours = ((APP, app), (LOAD, load), (COLLECTOR, collector))
+    return (*data_plane, *control_plane, *(Watched(name, namespace, labels) for name, labels in ours if labels))
 
 
 def parts(wanted: Sequence[Watched], pods_of: PodsOf) -> tuple[Part, ...]:

@@ -46,11 +46,8 @@ class KubernetesEnvironment:
             UnsupportedError: the mesh cannot do what the profile asks.
         """
         infrastructure = self._order.key.infrastructure
-        if infrastructure.brings_load_workers and not self._order.load_image:
-            raise ConfigurationError(
-                "load workers in the cluster run Meshgauge's own image, and none is named: set MESHGAUGE_IMAGE, "
-                "or write load_from: workers in the plan's cluster"
-            )
+        if not self._order.load_image:
+            self._refuse_without_image()
         on_phase("install")
         self._cluster = self._connect(infrastructure.in_cluster.context)
         self._standing = Standing(self._order, self._mesh_of, self._cluster, self._get_helm(), self._lines.append)
@@ -59,6 +56,18 @@ class KubernetesEnvironment:
         except MeshgaugeError as error:
             self._lines.append(str(error))
             raise
+
+    def _refuse_without_image(self) -> None:
+        if self._order.key.infrastructure.brings_load_workers:
+            raise ConfigurationError(
+                "load workers in the cluster run Meshgauge's own image, and none is named: set MESHGAUGE_IMAGE, "
+                "or write load_from: workers in the plan's cluster"
+            )
+        if self._order.key.mesh.hops and self._order.key.profile.tracing_ratio:
+            raise ConfigurationError(
+                "the trace collector that tracing_ratio asks for runs Meshgauge's own image, and none is named: set "
+                "MESHGAUGE_IMAGE"
+            )
 
     def _up(self) -> Standing:
         if self._standing is None:

@@ -10,6 +10,7 @@ import yaml
 from adapters.contract import Artefact
 from adapters.fixed_reply import VERSION
 from adapters.kubernetes.api import LABEL_COMPONENT, Cluster, Manifest
+from adapters.kubernetes.counting.components import COLLECTOR
 from adapters.kubernetes.environments.application import APP, FIXED_REPLY_IMAGE, LOAD
 from adapters.kubernetes.environments.load_jobs import POD
 from adapters.kubernetes.environments.pods import containers_of, images_of, is_running, name_of, nodes_of
@@ -22,6 +23,11 @@ _PODS_KEPT: Final = 4  # of each component: the others are made alike
 _SECRET_KINDS: Final = frozenset({"Secret"})
 SHARED_NODE: Final = (
     "load and application shared a node: what one of them took, the other did without; give app_nodes and load_nodes"
+)
+
+SHARED_WITH_COLLECTOR: Final = (
+    "the trace collector shared a node with application or load: component trace_collector tells what CPU it took "
+    "there; a node without their labels would take it"
 )
 
 
@@ -74,10 +80,16 @@ def provenance(cluster: Cluster, namespace: str, key: EnvironmentKey, mesh: Kube
     except MeshgaugeError as error:
         return found | {"pods_missing": str(error)}
     found["images"] = images_of(running)
-    sides = [[pod for pod in running if pod["metadata"]["labels"].get(LABEL_COMPONENT) == side] for side in (APP, LOAD)]
-    if nodes_of(sides[0]) & nodes_of(sides[1]):
+    app, load, collector = (nodes_of(_of(running, component)) for component in (APP, LOAD, COLLECTOR))
+    if app & load:
         found["warnings"].append(SHARED_NODE)
+    if collector & (app | load):
+        found["warnings"].append(SHARED_WITH_COLLECTOR)
     return found
+
+
+def _of(running: Iterable[Manifest], component: str) -> list[Manifest]:
+    return [pod for pod in running if pod["metadata"]["labels"].get(LABEL_COMPONENT) == component]
 
 
 def _app(key: EnvironmentKey) -> dict[str, Any]:

@@ -69,12 +69,12 @@ def load_job(
     """
     name = f"{LOAD}-{hashlib.sha256(trial_id.encode()).hexdigest()[:10]}"
     container = {
-        **_container(
+        **own_container(
             pods, LOAD, ["python", "-m", "workers.load.worker", "--master", master, "--linger-s", str(_LINGER_S)]
         ),
         "resources": {"requests": {"cpu": f"{round(pods.cluster.load_cpu_cores * 1000)}m", "memory": MEMORY_REQUEST}},
     }
-    pod = _pod(container, token=enrolment.service_account_token)
+    pod = own_pod(container, token=enrolment.service_account_token)
     placed(pod, pods.cluster.load_nodes, pods.namespace, away_from=APP, together=LOAD, near=near)
     job = _job(pods, name, LOAD, pod, count)
     described = job["spec"]["template"]["metadata"]
@@ -100,9 +100,9 @@ def load_service(pods: OwnPods) -> Manifest:
 def probe_job(pods: OwnPods, target: Endpoint, path: str, expected_status: int, method: str = "GET") -> Manifest:
     """Return a Job that sends one request without a mesh, to be made in a namespace that is not enrolled."""
     arguments = [target.host, str(target.port), method, path, str(expected_status)]
-    container = _container(pods, PROBE, ["python", "-c", _PROBE, *arguments])
+    container = own_container(pods, PROBE, ["python", "-c", _PROBE, *arguments])
     container["terminationMessagePolicy"] = "FallbackToLogsOnError"  # what it said stands in the pod's status
-    return _job(pods, PROBE, PROBE, _pod(container, token=False), 1)
+    return _job(pods, PROBE, PROBE, own_pod(container, token=False), 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,8 @@ def finished(pod: Mapping[str, Any], container: str) -> Ended | None:
     return None
 
 
-def _container(pods: OwnPods, name: str, command: Sequence[str]) -> dict[str, Any]:
+def own_container(pods: OwnPods, name: str, command: Sequence[str]) -> dict[str, Any]:
+    """Return a container of our own image that meets Kubernetes' restricted profile and may write to /tmp alone."""
     return {
         "name": name,
         "image": pods.image,
@@ -134,7 +135,12 @@ def _container(pods: OwnPods, name: str, command: Sequence[str]) -> dict[str, An
     }
 
 
-def _pod(container: dict[str, Any], *, token: bool) -> dict[str, Any]:
+def own_pod(container: dict[str, Any], *, token: bool) -> dict[str, Any]:
+    """Return a pod of that one container, tried once.
+
+    Args:
+        token: whether it gets its ServiceAccount's, which some meshes know pods by.
+    """
     return {
         "containers": [container],
         "restartPolicy": "Never",

@@ -14,14 +14,16 @@ from adapters.kubernetes.counting.counters import KubernetesMeter
 from adapters.kubernetes.counting.prometheus import metrics_or_reason
 from adapters.kubernetes.environments import evidence, treatment
 from adapters.kubernetes.environments.application import APP, LOAD, AppOrder, service_of
-from adapters.kubernetes.environments.load_jobs import POD
+from adapters.kubernetes.environments.collector import COLLECTOR_PODS, Collector, reporting
+from adapters.kubernetes.environments.load_jobs import POD, OwnPods
 from adapters.kubernetes.environments.pods import PodState, is_running, losses, nodes_of, seen
 from adapters.kubernetes.environments.proxies import Proxies
-from adapters.kubernetes.environments.treatment import Expected, Side
+from adapters.kubernetes.environments.treatment import Expected, Side, SpanOrder
 from adapters.kubernetes.environments.workload import APP_PODS, LOAD_PODS, ClusterWorkload
 from adapters.kubernetes.helm.contract import HelmBackend
 from adapters.kubernetes.lifecycle import LifeOrder, MeshLife
 from adapters.kubernetes.mesh import Containers, KubernetesMesh, Passage
+from adapters.kubernetes.mesh_parts.tracing import SPANS_HELD
 from adapters.kubernetes.traces.ledger import Owner
 from meshgauge.errors import EnvironmentUpError, MeshgaugeError
 from meshgauge.matrix import EnvironmentKey, Role
@@ -57,16 +59,17 @@ class Standing:
         helm: HelmBackend,
         on_line: Callable[[str], None],
     ) -> None:
-        owner = Owner(order.site, order.epoch, order.environment_id)
+        self._owner = Owner(order.site, order.epoch, order.environment_id)
         self._order = order
         self._cluster = cluster
         self._namespace = f"meshgauge-{order.environment_id[:8]}-{order.epoch}"
         self._helm = helm
         self._on_line = on_line
-        wanted = life_order(order.key, owner, self._namespace, order.load_workers, mesh_of)
+        wanted = life_order(order.key, self._owner, self._namespace, order.load_workers, mesh_of)
         self._mesh: KubernetesMesh | None = wanted.mesh
         self._life = MeshLife(cluster, helm, wanted, order.cache_dir, on_line)
         self._workload: ClusterWorkload | None = None
+        self._collector = self._make_collector()
         self._meter: KubernetesMeter | None = None
         self._watched_from_s: float | None = None
         self._known: dict[str, PodState] = {}
@@ -95,6 +98,9 @@ class Standing:
         self._has_begun = True
         life.install()
         on_phase("configure")
+        if self._collector is not None:
+            life.make_namespace()
+            self._collector.start(life.enrolment.outsider_labels, self._on_line)
         life.configure()
         on_phase("workload")
         self._workload = self._make_workload()
@@ -108,14 +114,27 @@ class Standing:
 
     def _make_workload(self) -> ClusterWorkload:
         order = self._order
-        owner = Owner(order.site, order.epoch, order.environment_id)
         near = tuple((order.first_nodes or {}).get(APP, ()))
-        app = AppOrder(order.key, self._namespace, owner.labels, self._life.enrolment, order.connections, near)
+        app = AppOrder(order.key, self._namespace, self._owner.labels, self._life.enrolment, order.connections, near)
         return ClusterWorkload(self._cluster, self._helm, app, order.load_image, self._on_line)
+
+    def _make_collector(self) -> Collector | None:
+        """Return the collector of a profile with traces; None: nobody reports any."""
+        order, key = self._order, self._order.key
+        if self._mesh is None or not key.profile.tracing_ratio:
+            return None
+        pods = OwnPods(order.load_image, self._namespace, self._owner.labels, key.infrastructure.in_cluster)
+        deployment = key.workload.deployment
+        is_alone = deployment is None or deployment.image is not None
+        spans = SpanOrder(key.profile.tracing_ratio, SPANS_HELD * key.profile.proxy_threads, is_alone)
+        proxies = reporting((hop.role for hop in key.mesh.hops), key.infrastructure.size.replicas, order.load_workers)
+        return Collector(self._cluster, pods, spans, proxies)
 
     def _begin_watch(self) -> None:
         load = LOAD_PODS if self._order.key.infrastructure.brings_load_workers else None
-        self._meter = KubernetesMeter(self._cluster, watched(self._containers(), self._namespace, APP_PODS, load))
+        collector = COLLECTOR_PODS if self._collector is not None else None
+        parts = watched(self._containers(), self._namespace, APP_PODS, load, collector)
+        self._meter = KubernetesMeter(self._cluster, parts)
         self._meter.start()
         self._watched_from_s = time.time()
         if self._meter.problem:
@@ -129,8 +148,10 @@ class Standing:
         return [pod for pod in self._cluster.list(POD, self._namespace, labels) if is_running(pod)]
 
     def _watched_pods(self) -> list[Manifest]:
-        """Return the pods of application, control plane and node-shared data planes: all that has to last."""
+        """Return the pods of application, collector, control plane and shared data planes: all that has to last."""
         found = [*self._cluster.list(POD, self._namespace, APP_PODS)]
+        if self._collector is not None:
+            found += self._cluster.list(POD, self._namespace, COLLECTOR_PODS)
         for group in self._containers():
             if group.namespace and group.namespace != self._namespace:
                 found += self._cluster.list(POD, group.namespace, group.labels or None)
@@ -161,6 +182,8 @@ class Standing:
         checks += [treatment.check_losses(self.losses()), *self._life.verify(), *self._check_plaintext()]
         if self._mesh is None:
             return checks
+        if self._collector is not None:
+            checks += self._collector.remember()
         proxies = Proxies(self._cluster, self._mesh, self._life.mesh_order)
         self._passages = proxies.passages()
         synced = (treatment.check_sync(role, read) for role, read in self._passages.items())
@@ -191,6 +214,8 @@ class Standing:
         counted = {role: treatment.since(self._passages.get(role, {}), read) for role, read in now.items()}
         for role, counts in counted.items():
             checks += treatment.check_counts(role, counts, requests_sent, mtls=mtls)
+        if self._collector is not None:
+            checks += self._collector.checks(requests_sent)
         unproven = treatment.check_mtls_is_proven(counted, self._plaintext) if mtls else None
         return [*checks, *proxies.problems, *([unproven] if unproven else [])]
 
@@ -211,6 +236,8 @@ class Standing:
         found = []
         if self._workload is not None:
             found.append(evidence.documents("application.yaml", self._workload.objects))
+        if self._collector is not None:
+            found.append(evidence.documents("collector.yaml", self._collector.objects))
         if self._mesh is not None:
             found.append(evidence.documents("configuration.yaml", self._mesh.configuration(self._life.mesh_order)))
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -15,6 +16,9 @@ from meshgauge.matrix import Role
 # Kubelets' probes, and requests that were on their way while the counters were read, may be counted or not.
 COUNT_TOLERANCE_RATIO: Final = 0.01
 COUNT_TOLERANCE: Final = 100
+
+_DEVIATIONS: Final = 5
+_SURELY_SOME: Final = 14.0  # exp(-14) is 8e-7
 
 _SHOWN: Final = 3  # pods named in one sentence
 
@@ -132,6 +136,44 @@ def check_sync(role: Role, passages: Mapping[str, Passage]) -> Check | None:
         f"data_plane/{role}: in sync", not late, f"{len(known)} of {len(known)}",
         f"{seen}; not {', '.join(late[:_SHOWN])}" if late else seen,
     )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class SpanOrder:
+    """What the profile asks proxies to report.
+
+    Attributes:
+        ratio: share of requests that every proxy reports one span for.
+        held: the most spans one proxy keeps to itself for a while.
+        is_exact: whether nothing but our requests passes the proxies; parts of an application call each other, too.
+    """
+
+    ratio: float
+    held: int
+    is_exact: bool = True
+
+
+def check_spans(role: Role, spans: int, requests_sent: int, order: SpanOrder, proxies: int) -> Check:
+    """Return whether the spans of one role are as many as sampling ``requests_sent`` requests gives.
+
+    Each request is drawn by itself, so the count is binomial: within five standard deviations in all but one of
+    1.7 million trials, and 0 as rarely once 14 are expected. What proxies still hold, or held when the trial began, and
+    the requests that :func:`check_counts` does not mind either, come on top.
+
+    Args:
+        spans: that came since the trial began.
+        proxies: of this role.
+    """
+    mean = requests_sent * order.ratio
+    deviation = math.sqrt(mean * (1 - order.ratio))
+    unclear = max(COUNT_TOLERANCE, COUNT_TOLERANCE_RATIO * requests_sent) * order.ratio
+    slack = _DEVIATIONS * deviation + unclear + order.held * proxies
+    least = max(mean - slack, 1.0 if mean >= _SURELY_SOME else 0.0)
+    if order.is_exact:
+        right, expected = least <= spans <= mean + slack, f"{least:.0f} to {mean + slack:.0f}"
+    else:
+        right, expected = least <= spans, f"at least {least:.0f}"
+    return Check(f"data_plane/{role}: spans", right, expected, str(spans))
 
 
 def check_mtls_is_proven(proofs: Mapping[Role, Counts], plaintext: Check | None) -> Check | None:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from adapters.kubernetes.api import LABEL_OWNER, OWNER, Kind, Manifest, ObjectRef
 from adapters.kubernetes.mesh import MeshOrder
+from adapters.kubernetes.mesh_parts import tracing
 from adapters.local.parity import KEEP_IDLE_S, MTLS_NEEDS_PAIR
 from meshgauge.plan import Placement, Profile
 
@@ -26,11 +27,6 @@ CONTROL_PLANE_REQUESTS: Final = {"cpu": "100m", "memory": "256Mi"}
 
 HTTP_ROUTE: Final = Kind("gateway.networking.k8s.io/v1", "HTTPRoute")
 
-NO_COLLECTOR: Final = (
-    "tracing_ratio: Meshgauge runs no trace collector beside the meshes, and a proxy that cannot deliver its spans "
-    "costs something else than one that can; leave tracing_ratio at 0"
-)
-
 
 def why_unsupported(
     title: str,
@@ -38,19 +34,19 @@ def why_unsupported(
     placement: Placement,
     placements: Sequence[Placement],
     mtls_in: Sequence[Placement] = ("pair",),
+    no_traces: str | None = tracing.NOT_SET_UP,
 ) -> str | None:
     """Return why no mesh that stands in ``placements`` can run ``profile`` in ``placement``, or None.
 
     Args:
         mtls_in: placements in which both ends of the encrypted connection are the mesh's.
+        no_traces: why its proxies cannot report a share of requests; None: they can.
     """
     if placement not in placements:
         return f"placement {placement}: {title} stands as {' or '.join(placements)}"
     if profile.mtls and placement not in mtls_in:
         return MTLS_NEEDS_PAIR if mtls_in == ("pair",) else f"mtls: {title} has it as {' or '.join(mtls_in)}"
-    if profile.tracing_ratio:
-        return NO_COLLECTOR
-    return None
+    return (no_traces or tracing.why_not_sampled(profile)) if profile.tracing_ratio else None
 
 
 def metadata(order: MeshOrder, name: str, namespace: str | None = None) -> dict[str, Any]:
@@ -142,7 +138,7 @@ def equal_features(profile: Profile) -> dict[str, str]:
         "circuit_breaker": "none",
         "access_log": "one line a request to standard output" if profile.access_log else "off",
         "metrics": "off",
-        "tracing": "off",
+        "tracing": tracing.describe(profile),
         "request_id": "added" if profile.request_id else "off",
         "header_rewriting": "none",
     }

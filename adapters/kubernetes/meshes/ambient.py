@@ -21,7 +21,7 @@ from adapters.kubernetes.mesh import (
     Rollout,
     Upkeep,
 )
-from adapters.kubernetes.mesh_parts import parity
+from adapters.kubernetes.mesh_parts import parity, tracing
 from adapters.kubernetes.mesh_parts.rights import manage
 from adapters.kubernetes.meshes import istio_metrics, istiod
 from meshgauge.matrix import Role
@@ -72,16 +72,18 @@ class Ambient:
 
     def unsupported(self, profile: Profile, placement: Placement) -> str | None:
         """Return why ambient mode cannot run ``profile`` in ``placement``, or None."""
-        if reason := parity.why_unsupported(self.title, profile, placement, self.placements, self.placements):
+        where = self.placements
+        if reason := parity.why_unsupported(self.title, profile, placement, where, mtls_in=where, no_traces=None):
             return reason
         if not profile.mtls:
             return _ALWAYS_ENCRYPTS
         if profile.tls_version != "1.3":
             return _TLS_13_ALONE
         if placement == "node":
-            asked = [name for name in ("access_log", "metrics", "request_id") if getattr(profile, name)]
+            of_requests = ("access_log", "metrics", "request_id", "tracing_ratio")
+            asked = [name for name in of_requests if getattr(profile, name)]
             return f"{', '.join(asked)}: {_SEES_NO_REQUESTS}" if asked else None
-        return None
+        return tracing.NEEDS_REQUEST_ID if profile.tracing_ratio and not profile.request_id else None
 
     def features(self, profile: Profile, role: Role) -> Mapping[str, str]:
         """Return what ztunnel does to a connection, or what it and the waypoint do to a request."""
@@ -149,7 +151,8 @@ class Ambient:
         """
         mode = {"istio.io/dataplane-mode": _AMBIENT}
         waypoint = {"istio.io/use-waypoint": _WAYPOINT} if order.placement == "server" else {}
-        return Enrolment(namespace_labels=waypoint, app_labels=mode, load_labels=mode)
+        outside = {"istio.io/dataplane-mode": "none", "istio.io/use-waypoint": "none"}
+        return Enrolment(namespace_labels=waypoint, app_labels=mode, load_labels=mode, outsider_labels=outside)
 
     def configuration(self, order: MeshOrder) -> Sequence[Manifest]:
         """Return what servers demand; with a waypoint also the waypoint, its route and its telemetry."""
@@ -160,6 +163,7 @@ class Ambient:
             objects += [
                 _waypoint(order),
                 istiod.telemetry(order, [waypoint]),
+                *istiod.way_to_collector(order),
                 istiod.made(order, istiod.DESTINATION_RULE, istiod.OBJECT_NAME, istiod.connections(order)),
                 parity.http_route(order),
             ]

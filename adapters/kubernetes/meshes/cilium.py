@@ -51,6 +51,11 @@ _NO_MTLS: Final = (
     f"(encryption.type=ztunnel, beta) {_NOT_OURS}"
 )
 
+_NO_TRACES: Final = (
+    "tracing_ratio: routes of the Gateway API, which Cilium's Envoy is set up from, have no setting for traces; leave "
+    "tracing_ratio at 0"
+)
+
 # A plan's load has 60,000 connections at most. Not more digits: Helm writes a value of 1,000,000 as 1e+06.
 _BEYOND_REACH: Final = 999_999
 
@@ -107,7 +112,8 @@ class Cilium:
 
     def unsupported(self, profile: Profile, placement: Placement) -> str | None:
         """Return why Cilium cannot run ``profile`` in ``placement``, or None."""
-        if reason := parity.why_unsupported(self.title, profile, placement, self.placements, self.placements):
+        where = self.placements
+        if reason := parity.why_unsupported(self.title, profile, placement, where, where, no_traces=_NO_TRACES):
             return reason
         if profile.mtls:
             return _NO_MTLS

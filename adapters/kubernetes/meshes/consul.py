@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from adapters.kubernetes.mesh import (
     Rollout,
     Upkeep,
 )
-from adapters.kubernetes.mesh_parts import envoy_stats, parity
+from adapters.kubernetes.mesh_parts import envoy_stats, parity, tracing
 from adapters.kubernetes.mesh_parts.exposition import Labels
 from adapters.kubernetes.mesh_parts.rights import bring_gateway_api, manage, manage_roles
 from meshgauge.errors import ConfigurationError
@@ -103,7 +104,7 @@ class Consul:
 
         A proxy at one end alone passes bytes on without reading them as HTTP: nothing to compare.
         """
-        if reason := parity.why_unsupported(self.title, profile, placement, self.placements):
+        if reason := parity.why_unsupported(self.title, profile, placement, self.placements, no_traces=None):
             return reason
         return None if profile.mtls else _ALWAYS_ENCRYPTS
 
@@ -120,6 +121,8 @@ class Consul:
             "header_rewriting": "x-forwarded-proto, x-request-id, x-envoy-expected-rq-timeout-ms"
             + (", x-forwarded-client-cert" if is_server else ""),
         }
+        if profile.tracing_ratio:
+            own["header_rewriting"] += f", {tracing.HEADERS}"
         if profile.mtls:
             own["tls"] = _describe_tls(profile, is_server)
         return parity.equal_features(profile) | own
@@ -170,8 +173,13 @@ class Consul:
     def enrolment(self, order: MeshOrder) -> Enrolment:
         """Return annotations for both sides. Consul knows pods by the one Service that selects them."""
         annotations = _annotations(order.profile)
+        # A cluster of one's own is part of what Envoy starts with, and consul-dataplane asks for that once.
+        defaults = ObjectRef(Kind(_API, "ProxyDefaults"), order.namespace, "global")
         return Enrolment(
-            namespace_labels={LABEL_MESH: self.name}, app_annotations=annotations, load_annotations=annotations
+            namespace_labels={LABEL_MESH: self.name},
+            app_annotations=annotations,
+            load_annotations=annotations,
+            read_once=(Condition(defaults, "Synced"),),
         )
 
     def configuration(self, order: MeshOrder) -> Sequence[Manifest]:
@@ -179,7 +187,7 @@ class Consul:
         profile = order.profile
         return [
             _entry(order, "Mesh", "mesh", _mesh(profile)),
-            _entry(order, "ProxyDefaults", "global", _proxy_defaults(profile)),
+            _entry(order, "ProxyDefaults", "global", _proxy_defaults(order)),
             _entry(order, "ServiceDefaults", order.app, _app_defaults(profile)),
             _entry(order, "ServiceDefaults", order.load, _load_defaults(profile)),
             _entry(order, "ServiceRouter", order.app, _router(profile)),
@@ -326,14 +334,23 @@ def _mesh(profile: Profile) -> dict[str, Any]:
     }
 
 
-def _proxy_defaults(profile: Profile) -> dict[str, Any]:
+def _proxy_defaults(order: MeshOrder) -> dict[str, Any]:
+    profile = order.profile
     logs = (
         {"enabled": True, "type": "stdout", "disableListenerLogs": True} if profile.access_log else {"enabled": False}
     )
     return {
         "accessLogs": logs,
-        "config": {"protocol": "http"},
+        "config": {"protocol": "http"} | (_traces(order) if profile.tracing_ratio else {}),
         "mutualTLSMode": "permissive" if profile.permissive else "strict",
+    }
+
+
+def _traces(order: MeshOrder) -> dict[str, str]:
+    # Source: consul, agent/xds/config/config.go; consul-dataplane, internal/bootstrap/bootstrap_config.go.
+    return {
+        "envoy_extra_static_clusters_json": json.dumps(tracing.envoy_cluster(order, order.collector)),
+        "envoy_listener_tracing_json": json.dumps(tracing.envoy_tracing(order, order.collector)),
     }
 
 

@@ -20,7 +20,7 @@ from adapters.kubernetes.mesh import (
     Residue,
     Upkeep,
 )
-from adapters.kubernetes.mesh_parts import parity
+from adapters.kubernetes.mesh_parts import parity, tracing
 from adapters.kubernetes.meshes import istio_metrics, istiod
 from meshgauge.matrix import Role
 from meshgauge.plan import Placement, Profile
@@ -62,8 +62,10 @@ class Istio:
 
     def unsupported(self, profile: Profile, placement: Placement) -> str | None:
         """Return why Istio's sidecars cannot run ``profile`` in ``placement``, or None."""
-        if reason := parity.why_unsupported(self.title, profile, placement, self.placements):
+        if reason := parity.why_unsupported(self.title, profile, placement, self.placements, no_traces=None):
             return reason
+        if profile.tracing_ratio and not profile.request_id:
+            return tracing.NEEDS_REQUEST_ID
         return istiod.TLS_13_ALONE if profile.mtls and profile.tls_version != "1.3" else None
 
     def features(self, profile: Profile, role: Role) -> Mapping[str, str]:
@@ -120,6 +122,7 @@ class Istio:
             app_annotations=native if "server" in sides else {},
             load_labels={"sidecar.istio.io/inject": "true" if "client" in sides else "false"},
             load_annotations=native | to_application_only if "client" in sides else {},
+            outsider_labels={"sidecar.istio.io/inject": "false"},
         )
 
     def configuration(self, order: MeshOrder) -> Sequence[Manifest]:
@@ -133,6 +136,7 @@ class Istio:
             istiod.made(order, istiod.SIDECAR, "default", {"egress": [{"hosts": ["./*"]}]}),
             istiod.made(order, istiod.DESTINATION_RULE, istiod.OBJECT_NAME, _destination(order)),
             istiod.telemetry(order),
+            *istiod.way_to_collector(order),
         ]
         if not istiod.has_inbound_retry_policy(order):
             objects.append(istiod.made(order, istiod.ENVOY_FILTER, istiod.OBJECT_NAME, _NO_INBOUND_RETRIES))

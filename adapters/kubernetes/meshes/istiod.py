@@ -10,7 +10,7 @@ from packaging.version import Version
 from adapters.kubernetes.api import Kind, Manifest, Permission
 from adapters.kubernetes.helm.contract import ChartRelease, ChartSource, ChartVersion
 from adapters.kubernetes.mesh import Containers, Injector, MeshOrder, Needs, Readiness, Residue, Rollout
-from adapters.kubernetes.mesh_parts import parity
+from adapters.kubernetes.mesh_parts import parity, tracing
 from adapters.kubernetes.mesh_parts.rights import bring_gateway_api, manage, manage_roles
 from meshgauge.errors import ConfigurationError
 from meshgauge.plan import Profile
@@ -140,7 +140,7 @@ def mesh_config(order: MeshOrder) -> dict[str, Any]:
     profile = order.profile
     config = {
         "accessLogFile": "",  # by Telemetry, where the profile asks for it
-        "enableTracing": False,
+        "enableTracing": False,  # by Telemetry, too
         "enableAutoMtls": True,
         "defaultHttpRetryPolicy": {"attempts": 0},
         "meshMTLS": {"minProtocolVersion": "TLSV1_3"},
@@ -158,6 +158,9 @@ def mesh_config(order: MeshOrder) -> dict[str, Any]:
             "proxyStatsMatcher": _COUNTED,
         },
     }
+    if profile.tracing_ratio:
+        zipkin = {"service": _collector_host(order), "port": tracing.COLLECTOR_PORT}
+        config["extensionProviders"] = [{"name": OBJECT_NAME, "zipkin": zipkin}]
     return config | ({"defaultInboundHttpRetryPolicy": {}} if has_inbound_retry_policy(order) else {})
 
 
@@ -212,9 +215,31 @@ def telemetry(order: MeshOrder, targets: Sequence[Mapping[str, str]] = ()) -> Ma
     spec: dict[str, Any] = {
         "accessLogging": [{"providers": [{"name": "envoy"}], "disabled": not profile.access_log}],
         "metrics": [metrics],
-        "tracing": [{"disableSpanReporting": True, "randomSamplingPercentage": 0}],
+        "tracing": [_tracing(profile)],
     }
     return made(order, TELEMETRY, OBJECT_NAME, spec | ({"targetRefs": [dict(to) for to in targets]} if targets else {}))
+
+
+def _tracing(profile: Profile) -> dict[str, Any]:
+    if not profile.tracing_ratio:
+        return {"disableSpanReporting": True, "randomSamplingPercentage": 0}
+    return {"providers": [{"name": OBJECT_NAME}], "randomSamplingPercentage": tracing.percent(profile)}
+
+
+def way_to_collector(order: MeshOrder) -> list[Manifest]:
+    """Return that no proxy speaks mutual TLS to the collector, which is no part of the mesh; nothing without one.
+
+    A rule for one host comes before the one for the whole namespace. Source: istio.io, DestinationRule.
+    """
+    if not order.profile.tracing_ratio:
+        return []
+    rule = {"host": _collector_host(order), "trafficPolicy": {"tls": {"mode": "DISABLE"}}}
+    return [made(order, DESTINATION_RULE, order.collector, rule)]
+
+
+def _collector_host(order: MeshOrder) -> str:
+    """Return the collector as Istio's registry calls it."""
+    return f"{tracing.collector_host(order)}.cluster.local"
 
 
 def made(order: MeshOrder, kind: Kind, name: str, spec: Mapping[str, Any]) -> Manifest:
@@ -238,6 +263,9 @@ def envoy_features(profile: Profile) -> dict[str, str]:
     }
     if profile.metrics:
         features["metrics"] = "Istio's standard metrics with all their labels, and a count of retries"
+    if profile.tracing_ratio:
+        features["tracing"] = f"{tracing.describe(profile)}; spans carry Istio's own tags"
+        features["header_rewriting"] += f"; adds {tracing.HEADERS}"
     if profile.access_log:
         features["access_log"] = "one line a request to standard output, Istio's default format, buffered up to 1 s"
     return features

@@ -24,7 +24,7 @@ from adapters.kubernetes.mesh import (
     Rollout,
     Upkeep,
 )
-from adapters.kubernetes.mesh_parts import envoy_stats, parity
+from adapters.kubernetes.mesh_parts import envoy_stats, parity, tracing
 from adapters.kubernetes.mesh_parts.exposition import Labels
 from adapters.kubernetes.mesh_parts.rights import manage, manage_roles
 from meshgauge.errors import ConfigurationError
@@ -95,7 +95,7 @@ class Kuma:
 
         A client's proxy alone knows no way to an application outside the mesh but to pass bytes on.
         """
-        return parity.why_unsupported(self.title, profile, placement, self.placements)
+        return parity.why_unsupported(self.title, profile, placement, self.placements, no_traces=None)
 
     def features(self, profile: Profile, role: Role) -> Mapping[str, str]:
         """Return what this proxy does to a request."""
@@ -108,6 +108,9 @@ class Kuma:
             "header_rewriting": "x-forwarded-proto, x-request-id, x-envoy-expected-rq-timeout-ms"
             + (", x-forwarded-client-cert" if is_server and profile.mtls else ""),
         }
+        if profile.tracing_ratio:
+            own["tracing"] = f"{tracing.describe(profile)}; spans carry Kuma's own tags from 2.14 on"
+            own["header_rewriting"] += f", {tracing.HEADERS}"
         if profile.mtls:
             own["tls"] = _describe_tls(profile, is_server)
         return parity.equal_features(profile) | own
@@ -161,6 +164,7 @@ class Kuma:
             app_annotations=annotations,
             load_labels={_INJECTION: "enabled" if has_client else "disabled"},
             load_annotations=annotations if has_client else {},
+            outsider_labels={_INJECTION: "disabled"},
             service_account_token=True,
         )
 
@@ -172,7 +176,11 @@ class Kuma:
         if profile.mtls:
             policies["MeshTLS"] = {"from": [_everything(_tls(profile))]}
             policies["MeshTrafficPermission"] = {"from": [_everything({"action": "Allow"})]}
-        return [_mesh(order), *(_policy(order, kind, spec) for kind, spec in policies.items())]
+        made = [_policy(order, kind, spec, NAMESPACE) for kind, spec in policies.items()]
+        if profile.tracing_ratio:
+            # Outside of Kuma's own namespace a policy holds for the proxies of its namespace alone.
+            made.append(_policy(order, "MeshTrace", {"default": _trace(order)}, order.namespace))
+        return [_mesh(order), *made]
 
     def configured(self, order: MeshOrder) -> Sequence[Readiness]:
         """Return that the Mesh is there, and that the control plane made a MeshService of the application's Service."""
@@ -273,8 +281,8 @@ def _mesh(order: MeshOrder) -> Manifest:
     return {"apiVersion": _API, "kind": "Mesh", "metadata": parity.metadata(order, MESH_NAME, ""), "spec": spec}
 
 
-def _policy(order: MeshOrder, kind: str, spec: dict[str, Any]) -> Manifest:
-    described = parity.metadata(order, _POLICY, NAMESPACE)
+def _policy(order: MeshOrder, kind: str, spec: dict[str, Any], namespace: str) -> Manifest:
+    described = parity.metadata(order, _POLICY, namespace)
     described["labels"] |= {"kuma.io/mesh": MESH_NAME}
     return {
         "apiVersion": _API,
@@ -316,6 +324,20 @@ def _metrics() -> dict[str, Any]:
     return {
         "sidecar": sidecar,
         "backends": [{"type": "Prometheus", "prometheus": {"port": METRICS_PORT, "path": "/metrics"}}],
+    }
+
+
+def _trace(order: MeshOrder) -> dict[str, Any]:
+    """Return what Envoy reports. Source: kuma, pkg/plugins/policies/meshtrace/api/v1alpha1/meshtrace.go."""
+    zipkin = {
+        "url": tracing.collector_url(order),
+        "apiVersion": "httpJson",
+        "traceId128bit": True,
+        "sharedSpanContext": False,
+    }
+    return {
+        "backends": [{"type": "Zipkin", "zipkin": zipkin}],
+        "sampling": {"random": f"{tracing.percent(order.profile):g}"},  # decimals only as text
     }
 
 

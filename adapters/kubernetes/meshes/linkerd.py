@@ -55,6 +55,11 @@ _ROUTE: Final = Kind("policy.linkerd.io/v1beta3", "HTTPRoute")
 _SERVER: Final = Kind("policy.linkerd.io/v1beta3", "Server")
 _ADMIN_SERVER: Final = "meshgauge-proxy-admin"
 
+# Source: linkerd2-proxy, linkerd/trace-context/src/service.rs; chart linkerd-control-plane, proxy.tracing.
+_NO_SHARE: Final = (
+    "tracing_ratio: Linkerd's proxy reports those requests whose sender marked them for it (traceparent, b3), and has "
+    "no setting for a share of the others; leave tracing_ratio at 0"
+)
 _ALWAYS_ENCRYPTS: Final = (
     "plain: Linkerd encrypts whatever passes between two of its proxies and has no switch for it; placements client "
     "and server leave the connection plain, profiles with mtls suit placement pair"
@@ -111,7 +116,7 @@ class Linkerd:
 
     def unsupported(self, profile: Profile, placement: Placement) -> str | None:
         """Return why Linkerd cannot run ``profile`` in ``placement``, or None."""
-        if reason := parity.why_unsupported(self.title, profile, placement, self.placements):
+        if reason := parity.why_unsupported(self.title, profile, placement, self.placements, no_traces=_NO_SHARE):
             return reason
         if placement == "pair" and not profile.mtls:
             return _ALWAYS_ENCRYPTS

@@ -47,6 +47,11 @@ _SIDES: Final[dict[Placement, tuple[Role, ...]]] = {
     "client": ("client",),
     "server": ("server",),
 }
+# Source: nginx-service-mesh v2.0.0, helm-chart/values.schema.json (telemetry.exporters).
+_OTLP_ALONE: Final = (
+    "tracing_ratio: NGINX Service Mesh sends its spans by OTLP over gRPC alone, which Meshgauge's collector does not "
+    "speak; leave tracing_ratio at 0"
+)
 _TLS_UNKNOWN: Final = "tls_version: NGINX Service Mesh has no setting for it; leave it at 1.3, the newest"
 
 
@@ -84,7 +89,7 @@ class NginxServiceMesh:
 
     def unsupported(self, profile: Profile, placement: Placement) -> str | None:
         """Return why it cannot run ``profile`` in ``placement``, or None."""
-        if reason := parity.why_unsupported(self.title, profile, placement, self.placements):
+        if reason := parity.why_unsupported(self.title, profile, placement, self.placements, no_traces=_OTLP_ALONE):
             return reason
         if profile.mtls and profile.tls_version != "1.3":
             return _TLS_UNKNOWN

@@ -62,6 +62,11 @@ _ALWAYS_ENCRYPTS: Final = "mtls: false: OSM's sidecars always use mutual TLS bet
 _NEVER_PERMISSIVE: Final = (
     "permissive: OSM's sidecars take no plaintext (its permissive mode is about who may call whom)"
 )
+# Source: osm v1.2.4, pkg/envoy/lds/tracing.go (no sampling), charts/osm/values.yaml (osm.tracing).
+_NO_SHARE: Final = (
+    "tracing_ratio: OSM's sidecars report all requests or none, never a share of them, and this adapter has them "
+    "report none; leave tracing_ratio at 0"
+)
 _TLS_13: Final = "tls_version 1.2: OSM's sidecars agree on TLS 1.3, and its chart has no value for that"
 
 
@@ -97,7 +102,7 @@ class OpenServiceMesh:
 
     def unsupported(self, profile: Profile, placement: Placement) -> str | None:
         """Return why OSM cannot run ``profile`` in ``placement``, or None."""
-        if reason := parity.why_unsupported(self.title, profile, placement, self.placements):
+        if reason := parity.why_unsupported(self.title, profile, placement, self.placements, no_traces=_NO_SHARE):
             return reason
         if not profile.mtls:
             return _ALWAYS_ENCRYPTS

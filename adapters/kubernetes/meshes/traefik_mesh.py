@@ -43,6 +43,13 @@ _CONTROLLER_REQUESTS: Final = {"cpu": "100m", "memory": "50Mi"}  # Source: chart
 _NO_LIMIT: Final = {"cpu": "256", "mem": "1024Gi"}
 
 
+# Source: Traefik 2, pkg/middlewares/tracing (entry point, middleware, forwarder: a span each).
+_OTHER_SPANS: Final = (
+    "tracing_ratio: Traefik 2 takes several spans for a request where other proxies take one, and this adapter does "
+    "not set them up; leave tracing_ratio at 0"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class TraefikMesh:
     """Traefik Mesh 1.4, without the Prometheus and Jaeger of its chart."""
@@ -78,7 +85,7 @@ class TraefikMesh:
         """Return why it cannot run ``profile`` in ``placement``, or None."""
         if profile.mtls:
             return "mtls: Traefik Mesh has no mutual TLS"
-        if reason := parity.why_unsupported(self.title, profile, placement, self.placements):
+        if reason := parity.why_unsupported(self.title, profile, placement, self.placements, no_traces=_OTHER_SPANS):
             return reason
         return "request_id: Traefik adds no request id" if profile.request_id else None
 

@@ -13,6 +13,7 @@ from adapters.kubernetes import gateway_api
 from adapters.kubernetes.api import Cluster, Kind, Permission
 from adapters.kubernetes.environments.load_jobs import MEMORY_REQUEST
 from adapters.kubernetes.mesh import Containers, KubernetesMesh, MeshOrder, Needs
+from adapters.kubernetes.mesh_parts import tracing
 from adapters.kubernetes.preflight import capacity
 from adapters.kubernetes.preflight.capacity import Room, Wish
 from adapters.kubernetes.preflight.permissions import OPTIONAL, PROVIDER
@@ -279,6 +280,8 @@ def _room(facts: Facts, ask: Ask) -> Iterator[str]:
             "load workers", ask.load_workers, cluster.load_cpu_cores, quantity(MEMORY_REQUEST), cluster.load_nodes
         )
         wishes.append(load.with_more(_beside(ask, "client"), "with sidecars"))
+    if ask.has_workload and ask.order and ask.order.profile.tracing_ratio:
+        wishes.append(Wish("trace collectors", 1, tracing.COLLECTOR_CORES, tracing.COLLECTOR_MEMORY_BYTES, {}))
     if not facts.is_ours:  # else they run already
         mesh = capacity.of_mesh(_groups(ask))
         # Pods that may run anywhere come last: they give way to those that may not.

@@ -53,6 +53,19 @@ def test_sidecars_are_data_plane_of_their_side_and_the_rest_of_the_pod_is_not() 
     }
 
 
+def test_what_takes_spans_is_counted_by_itself_and_puts_no_node_into_play() -> None:
+    collector = "meshgauge.io/component=trace_collector"
+    pods = {
+        ("mg", APP): [pod("app-1", "mg", "n1", "app")],
+        ("mg", collector): [pod("trace-collector-1", "mg", "n7", "collector")],
+    }
+    assert found(watched((), "mg", APP, None, collector), pods) == {
+        ("app", "mg/app-1/app", "n1"),
+        ("trace_collector", "mg/trace-collector-1/collector", "n7"),
+        ("host", "n1", "n1"),
+    }
+
+
 def test_a_data_plane_that_nodes_share_counts_where_application_or_load_run_and_is_no_control_plane() -> None:
     groups = (
         Containers(None, "mesh-system", "", ()),

@@ -9,7 +9,7 @@ import pytest
 
 from adapters.kubernetes.environments import treatment
 from adapters.kubernetes.environments.pods import images_of, losses, seen
-from adapters.kubernetes.environments.treatment import Counts, Expected, Side
+from adapters.kubernetes.environments.treatment import Counts, Expected, Side, SpanOrder
 from adapters.kubernetes.mesh import Containers, Passage
 
 OWN: dict[Side, frozenset[str]] = {"app": frozenset({"app"}), "load": frozenset({"load"})}
@@ -154,3 +154,28 @@ def test_pods_that_restarted_went_or_were_replaced_are_losses() -> None:
 def test_images_are_told_by_digest() -> None:
     status: dict[str, Any] = {"containerStatuses": [{"name": "app", "image": "nginx:1", "imageID": "nginx@sha256:aa"}]}
     assert images_of([pod("a", ["app"], **status), pod("b", ["app"], **status)]) == {"app": "nginx@sha256:aa"}
+
+
+@pytest.mark.parametrize(
+    ("spans", "passes"), [(1000, True), (1000 + 171, True), (1000 + 172, False), (1000 - 172, False), (0, False)]
+)
+def test_spans_are_as_many_as_drawing_requests_gives(spans: int, passes: bool) -> None:
+    # 100,000 requests at 1 %: standard deviation 31.5, 10 for requests nobody minds, 4 that the proxy still holds.
+    check = treatment.check_spans("server", spans, 100_000, SpanOrder(0.01, held=4), proxies=1)
+    assert (check.passed, check.seen) == (passes, str(spans))
+    assert (check.name, check.expected) == ("data_plane/server: spans", "829 to 1171")
+
+
+def test_no_span_at_all_is_never_right_where_some_are_sure() -> None:
+    order = SpanOrder(0.01, held=4)
+    assert not treatment.check_spans("client", 0, 1500, order, proxies=8).passed
+    assert treatment.check_spans("client", 1, 1500, order, proxies=8).passed
+    assert treatment.check_spans("client", 0, 300, order, proxies=8).passed, "three may well be none"
+
+
+def test_an_application_whose_parts_call_each_other_reports_more() -> None:
+    alone, many = SpanOrder(1.0, held=4), SpanOrder(1.0, held=4, is_exact=False)
+    assert not treatment.check_spans("server", 5000, 1000, alone, proxies=1).passed
+    assert treatment.check_spans("server", 5000, 1000, many, proxies=1).passed
+    check = treatment.check_spans("server", 500, 1000, many, proxies=1)
+    assert (check.passed, check.expected) == (False, "at least 896")

@@ -39,5 +39,7 @@ def test_reasons_come_in_the_order_a_user_can_act_on_them() -> None:
     traced = Profile(name="traced", mtls=True, tracing_ratio=0.5)
     assert "stands as node" in (parity.why_unsupported("M", traced, "pair", ("node",)) or "")
     assert "placement pair" in (parity.why_unsupported("M", traced, "client", ("pair", "client")) or "")
-    assert "collector" in (parity.why_unsupported("M", traced, "pair", ("pair",)) or "")
+    assert "does not set up traces" in (parity.why_unsupported("M", traced, "pair", ("pair",)) or "")
+    assert parity.why_unsupported("M", traced, "pair", ("pair",), no_traces="no: why") == "no: why"
+    assert parity.why_unsupported("M", traced, "pair", ("pair",), no_traces=None) is None
     assert parity.why_unsupported("M", BUILT_IN_PROFILES["plain"], "pair", ("pair",)) is None

@@ -122,6 +122,26 @@ def test_a_waypoint_comes_with_its_route_and_telemetry(order_for: OrderFor) -> N
     assert [str(ref) for ref in MESH.removal(order)] == ["Gateway waypoint in namespace bench"]
 
 
+def test_a_waypoint_reports_a_share_of_requests_and_ztunnel_cannot(order_for: OrderFor) -> None:
+    traced = Profile(name="traced", mtls=True, request_id=True, tracing_ratio=0.01)
+    assert ambient.MESH.unsupported(traced, "server") is None
+    assert (ambient.MESH.unsupported(traced, "node") or "").startswith("request_id, tracing_ratio: ztunnel sees conn")
+    assert "request_id: true" in (
+        ambient.MESH.unsupported(Profile(name="t", mtls=True, tracing_ratio=0.01), "server") or ""
+    )
+    order = order_for(ambient.MESH, "1.30.3", traced, "server")
+    (telemetry,) = [one for one in ambient.MESH.configuration(order) if one["kind"] == "Telemetry"]
+    assert telemetry["spec"]["targetRefs"][0]["name"] == "waypoint"
+    assert telemetry["spec"]["tracing"] == [{"providers": [{"name": "meshgauge"}], "randomSamplingPercentage": 1.0}]
+    (provider,) = values_of(order, "istiod")["meshConfig"]["extensionProviders"]
+    assert provider["zipkin"]["service"] == "trace-collector.bench.svc.cluster.local"
+
+
+def test_the_collector_is_reached_past_ztunnel_and_waypoint(order_for: OrderFor) -> None:
+    outside = ambient.MESH.enrolment(order_for(ambient.MESH, "1.30.3", placement="server")).outsider_labels
+    assert outside == {"istio.io/dataplane-mode": "none", "istio.io/use-waypoint": "none"}
+
+
 def test_a_waypoint_is_waited_for(order_for: OrderFor) -> None:
     awaited = MESH.configured(order_for(MESH, "1.30.3", MTLS, "server"))
     conditions = {each.ref.kind.name: each.type for each in awaited if isinstance(each, Condition)}

@@ -289,3 +289,30 @@ def test_what_is_left_is_consuls_alone() -> None:
     assert residue.claims == "app=consul,component=server"
     assert not any("gateway.networking" in group for group in (*residue.groups, *residue.finalizers))
     assert [name for _, name in residue.kinds] == ["consul"]
+
+
+# -- traces
+
+
+def test_a_share_of_requests_goes_to_the_collector_of_the_namespace(order: Callable[..., MeshOrder]) -> None:
+    traced = Profile(name="traced", mtls=True, tracing_ratio=0.025)
+    config = entries(order(traced))["ProxyDefaults", "global"]["config"]
+    assert config["protocol"] == "http"
+    cluster, listener = (
+        json.loads(config[key]) for key in ("envoy_extra_static_clusters_json", "envoy_listener_tracing_json")
+    )
+    (endpoint,) = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    address = endpoint["endpoint"]["address"]["socket_address"]
+    assert address == {"address": "trace-collector.bench.svc", "port_value": 9411}
+    assert listener["@type"].endswith("HttpConnectionManager.Tracing"), "Consul reads it as a protobuf Any"
+    assert listener["random_sampling"] == {"value": 2.5}
+    assert listener["provider"]["typed_config"]["collector_cluster"] == cluster["name"]
+    assert entries(order())["ProxyDefaults", "global"]["config"] == {"protocol": "http"}
+
+
+def test_no_proxy_starts_before_consul_has_what_it_starts_with(order: Callable[..., MeshOrder]) -> None:
+    (awaited,) = MESH.enrolment(order()).read_once
+    assert isinstance(awaited, Condition)
+    assert awaited.type == "Synced"
+    assert awaited in MESH.configured(order())
+    assert (awaited.ref.kind.name, awaited.ref.name) == ("ProxyDefaults", "global")

@@ -52,7 +52,8 @@ PROFILES = (
     Profile(name="limited", proxy_cpu_cores=1.5, proxy_memory_bytes=256 << 20, request_timeout_s=0.25),
     Profile(name="limited-mtls", mtls=True, proxy_cpu_cores=1.5, proxy_memory_bytes=256 << 20),
     Profile(name="tls-1-2", mtls=True, tls_version="1.2"),
-    Profile(name="traced", mtls=True, tracing_ratio=0.1),
+    Profile(name="traced", mtls=True, request_id=True, tracing_ratio=0.1),
+    Profile(name="traced-plain", request_id=True, tracing_ratio=0.0001),
 )
 REGISTRY_OF_ONES_OWN = "registry.example:5000/mirror"
 
@@ -107,9 +108,54 @@ def test_a_placement_it_does_not_have_is_named_with_those_it_has(name: str, mesh
         assert all(known in reason for known in mesh.placements)
 
 
-def test_no_mesh_claims_spans_that_nobody_collects(name: str, mesh: KubernetesMesh) -> None:
-    traced = Profile(name="traced", mtls=True, tracing_ratio=0.5)
-    assert all(mesh.unsupported(traced, placement) for placement in mesh.placements)
+# Placements in which a mesh reports a share of requests. What it reports, its own tests say.
+TRACED: Mapping[str, tuple[Placement, ...]] = {
+    "istio": ("pair", "client", "server"),
+    "istio-ambient": ("server",),
+    "kuma": ("pair", "server"),
+    "consul": ("pair",),
+}
+
+
+def test_it_reports_a_share_of_requests_or_says_why_it_cannot(name: str, mesh: KubernetesMesh) -> None:
+    for placement in mesh.placements:
+        asked = [Profile(name="t", mtls=mtls, request_id=True, tracing_ratio=0.5) for mtls in (True, False)]
+        reasons = [mesh.unsupported(profile, placement) for profile in asked]
+        if placement in TRACED.get(name, ()):
+            assert None in reasons, reasons
+        else:
+            assert any("tracing_ratio" in (reason or "") for reason in reasons), reasons
+            assert None not in reasons
+
+
+def test_a_share_no_envoy_can_sample_is_refused(name: str, mesh: KubernetesMesh) -> None:
+    profile = Profile(name="fine", mtls=True, request_id=True, tracing_ratio=0.00015)
+    assert all(mesh.unsupported(profile, placement) for placement in mesh.placements)
+
+
+def test_spans_go_to_the_environments_collector_and_only_when_asked_for(
+    name: str, mesh: KubernetesMesh, orders: Sequence[MeshOrder]
+) -> None:
+    for order in orders:
+        made = [*objects_of(mesh, order), *(dict(release.values) for release in mesh.releases(order))]
+        told = json.dumps(made)
+        is_told = "trace-collector.bench.svc" in told
+        assert is_told == bool(order.profile.tracing_ratio)
+        assert ("9411" in told) == is_told
+        for role in ROLES[order.placement]:
+            features = mesh.features(order.profile, role)
+            assert (features["tracing"] != "off") == is_told
+            assert ("x-b3-traceid" in features["header_rewriting"]) == is_told
+
+
+def test_a_pod_that_is_no_part_of_it_is_kept_out_where_its_namespace_would_take_it_in(
+    name: str, mesh: KubernetesMesh, orders: Sequence[MeshOrder]
+) -> None:
+    for order in orders:
+        enrolment = mesh.enrolment(order)
+        joining = {**enrolment.namespace_labels, **enrolment.app_labels}  # every placement but client has a server
+        taken_in = joining.items() & enrolment.outsider_labels.items() if order.placement != "client" else ()
+        assert not taken_in
 
 
 def test_its_features_are_exactly_those_of_the_report(name: str, mesh: KubernetesMesh) -> None:

@@ -204,6 +204,46 @@ def test_without_metrics_only_the_count_of_requests_is_left(order_for: OrderFor)
     assert "overrides" not in observed
 
 
+TRACED = Profile(name="traced", mtls=True, request_id=True, tracing_ratio=0.025)
+COLLECTOR = "trace-collector.bench.svc.cluster.local"
+
+
+def test_a_share_of_requests_goes_to_the_collector_of_the_namespace(order_for: OrderFor) -> None:
+    order = order_for(MESH, "1.30.3", TRACED)
+    assert istiod_values(order)["meshConfig"]["extensionProviders"] == [
+        {"name": "meshgauge", "zipkin": {"service": COLLECTOR, "port": 9411}}
+    ]
+    telemetry = by_kind(MESH.configuration(order))["Telemetry"]
+    assert telemetry["metadata"]["namespace"] == "bench"
+    assert telemetry["spec"]["tracing"] == [{"providers": [{"name": "meshgauge"}], "randomSamplingPercentage": 2.5}]
+
+
+def test_the_collector_is_spoken_to_in_plaintext_although_the_namespace_is_not(order_for: OrderFor) -> None:
+    objects = MESH.configuration(order_for(MESH, "1.30.3", TRACED))
+    rules = {one["spec"]["host"]: one for one in objects if one["kind"] == "DestinationRule"}
+    assert rules["*.bench.svc.cluster.local"]["spec"]["trafficPolicy"]["tls"] == {"mode": "ISTIO_MUTUAL"}
+    assert rules[COLLECTOR]["spec"]["trafficPolicy"] == {"tls": {"mode": "DISABLE"}}
+    assert len({rule["metadata"]["name"] for rule in rules.values()}) == 2
+
+
+def test_without_traces_nothing_is_reported_and_nobody_is_named(order_for: OrderFor) -> None:
+    order = order_for(MESH, "1.30.3")
+    assert "extensionProviders" not in istiod_values(order)["meshConfig"]
+    off = [{"disableSpanReporting": True, "randomSamplingPercentage": 0}]
+    assert by_kind(MESH.configuration(order))["Telemetry"]["spec"]["tracing"] == off
+    assert len([one for one in MESH.configuration(order) if one["kind"] == "DestinationRule"]) == 1
+
+
+def test_envoy_chooses_requests_by_their_id_so_traces_take_one() -> None:
+    nameless = Profile(name="traced", mtls=True, tracing_ratio=0.025)
+    assert "request_id: true" in (MESH.unsupported(nameless, "pair") or "")
+    assert MESH.unsupported(TRACED, "pair") is None
+
+
+def test_a_pod_beside_the_mesh_is_told_that_it_gets_no_sidecar(order_for: OrderFor) -> None:
+    assert MESH.enrolment(order_for(MESH, "1.30.3")).outsider_labels == {"sidecar.istio.io/inject": "false"}
+
+
 def test_inbound_retries_are_off_by_patch_until_the_mesh_configuration_can_say_so(order_for: OrderFor) -> None:
     old, new = order_for(MESH, "1.31.0-rc.0"), order_for(MESH, "1.32.0")
     patch = spec_of(old, "EnvoyFilter")["configPatches"][0]

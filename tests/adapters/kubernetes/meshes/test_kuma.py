@@ -182,6 +182,28 @@ def test_requests_are_logged_where_the_profile_says(order: Callable[..., MeshOrd
     assert "MeshAccessLog" not in specs(order())
 
 
+def test_a_share_of_requests_goes_to_the_collector_of_the_namespace(order: Callable[..., MeshOrder]) -> None:
+    traced = Profile(name="traced", mtls=True, tracing_ratio=0.025)
+    (policy,) = [one for one in MESH.configuration(order(traced)) if one["kind"] == "MeshTrace"]
+    assert policy["metadata"]["namespace"] == "bench", "beyond its namespace it would hold for every proxy"
+    assert policy["metadata"]["labels"]["kuma.io/mesh"] == "default"
+    (backend,) = policy["spec"]["default"]["backends"]
+    assert backend["zipkin"] == {
+        "url": "http://trace-collector.bench.svc:9411/api/v2/spans",
+        "apiVersion": "httpJson",
+        "traceId128bit": True,
+        "sharedSpanContext": False,
+    }
+    assert policy["spec"]["default"]["sampling"] == {"random": "2.5"}, "decimals only as text"
+    assert "MeshTrace" not in specs(order())
+
+
+def test_a_pod_beside_the_mesh_gets_no_sidecar_although_its_namespace_says_so(order: Callable[..., MeshOrder]) -> None:
+    enrolment = MESH.enrolment(order())
+    assert enrolment.namespace_labels == {"kuma.io/sidecar-injection": "enabled"}
+    assert enrolment.outsider_labels == {"kuma.io/sidecar-injection": "disabled"}
+
+
 def test_counters_are_open_where_they_are_read(order: Callable[..., MeshOrder]) -> None:
     default = specs(order())["MeshMetric"]["default"]
     endpoint = MESH.metrics("client")

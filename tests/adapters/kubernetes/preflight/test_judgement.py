@@ -21,7 +21,7 @@ from adapters.kubernetes.traces.inventory import Inventory
 from adapters.kubernetes.traces.ledger import Ledger, Owner, Undertaking, begin
 from meshgauge.infrastructures import Cluster as ClusterPlan
 from meshgauge.infrastructures import Infrastructure, Size
-from meshgauge.plan import BUILT_IN_PROFILES, Placement
+from meshgauge.plan import BUILT_IN_PROFILES, Placement, Profile
 
 _OWNER = Owner("site.1", 4, "env-1")
 _ROOMS = [Room("n1", {"role": "app"}, 4.0, 2**34, 100), Room("n2", {"role": "load"}, 4.0, 2**34, 100)]
@@ -172,6 +172,17 @@ def test_agents_of_a_mesh_need_room_on_every_node_and_a_waypoint_on_one() -> Non
     assert not judge(replace(_FINE, rooms=tight), replace(ask, order=replace(ask.order, placement="node"))).problems
     assert judge(replace(_FINE, rooms=tight), waypoint).problems
     assert not judge(replace(_FINE, rooms=tight), replace(waypoint, has_workload=False)).problems
+
+
+def test_room_is_needed_for_what_takes_spans() -> None:
+    ask = _ask()
+    assert ask.order is not None
+    traced = Profile(name="traced", mtls=True, request_id=True, tracing_ratio=0.01)
+    wanting = replace(ask, order=replace(ask.order, profile=traced))
+    full = replace(_FINE, is_ours=True, rooms=[Room("n1", {}, 0.15, 2**34, 10)])  # one sidecar asks for 0.1
+    assert "1 trace collectors of 0.1 cores and 128 MiB each do not fit" in _problem(full, wanting)
+    assert not judge(full, ask).problems
+    assert not judge(full, replace(wanting, has_workload=False)).problems
 
 
 def test_a_mesh_without_application_wants_room_for_itself_alone() -> None:

@@ -89,6 +89,7 @@ class Puppet:
     admission: Admission | None = None
     idle_s: float = _IDLE_S
     holds: list[Hold] = field(default_factory=list)
+    restarts: list[tuple[str, str]] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
 
     def __enter__(self) -> Puppet:
@@ -136,6 +137,11 @@ class Puppet:
     def release(self, pattern: str) -> None:
         """Let go what was held by ``pattern``."""
         self.holds[:] = [hold for hold in self.holds if hold.pattern != pattern]
+        self._view.changed.set()
+
+    def restart(self, pattern: str, container: str) -> None:
+        """Have a container end with an error and start anew, in pods whose ``namespace/name`` fits ``pattern``."""
+        self.restarts.append((pattern, container))
         self._view.changed.set()
 
     def _loop(self) -> None:
@@ -285,7 +291,8 @@ class Puppet:
             return puppet_pods.waiting(pod, held.reason, f"the puppet holds pods like {held.pattern}")
         fares = self.run(pod)
         if fares.exit_code is None:
-            return puppet_pods.running(pod, fares.address)
+            again = [container for pattern, container in self.restarts if fnmatch.fnmatch(_name(pod), pattern)]
+            return puppet_pods.running(pod, fares.address, again)
         return puppet_pods.ended(pod, fares.address, fares.exit_code)
 
     def _say(self, pod: Manifest, status: Manifest) -> None:

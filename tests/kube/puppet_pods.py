@@ -121,14 +121,21 @@ def _ended(code: int = 0) -> Manifest:
     return {"terminated": {"exitCode": code, "reason": reason, "startedAt": now_text(), "finishedAt": now_text()}}
 
 
-def running(pod: Manifest, address: str) -> Manifest:
-    """Return the status of a pod whose every container runs and is ready."""
+def running(pod: Manifest, address: str, restarted: Sequence[str] = ()) -> Manifest:
+    """Return the status of a pod whose every container runs and is ready.
+
+    Args:
+        restarted: containers that ended with an error and were started anew, each as often as it is named.
+    """
     spec, begun = pod["spec"], {"running": {"startedAt": now_text()}}
     first = [
         _container_status(c, begun, is_ready=True) if is_native(c) else _container_status(c, _ended(), is_ready=True)
         for c in spec.get("initContainers") or ()
     ]
     main = [_container_status(c, begun, is_ready=True) for c in spec["containers"]]
+    for status in (*first, *main):
+        if count := restarted.count(status["name"]):
+            status |= {"restartCount": count, "lastState": _ended(137)}
     return _status(pod, "Running", address, first, main, is_ready=True)
 
 

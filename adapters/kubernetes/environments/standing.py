@@ -73,6 +73,7 @@ class Standing:
         self._meter: KubernetesMeter | None = None
         self._watched_from_s: float | None = None
         self._known: dict[str, PodState] = {}
+        self._known_load: dict[str, PodState] = {}
         self._passages: dict[Role, dict[str, Passage]] = {}
         self._plaintext: Check | None = None
         self._has_begun = False
@@ -179,6 +180,7 @@ class Standing:
         checks = [self._check_side("app", APP_PODS)]
         if self._order.key.infrastructure.brings_load_workers:
             checks.append(self._check_side("load", LOAD_PODS))
+            self._known_load = seen(self._pods(LOAD_PODS))
         checks += [treatment.check_losses(self.losses()), *self._life.verify(), *self._check_plaintext()]
         if self._mesh is None:
             return checks
@@ -205,9 +207,10 @@ class Standing:
 
     def verify_after(self, requests_sent: int) -> Sequence[Check]:
         """Compare counters, and look once more for what did not last."""
-        checks = [treatment.check_losses(self.losses())]
-        if self._mesh is None:
-            return [*checks, self._check_side("app", APP_PODS)]  # load workers may have gone by now
+        if self._mesh is None:  # load workers may have gone by now, and nothing beside them could have restarted
+            return [treatment.check_losses(self.losses()), self._check_side("app", APP_PODS)]
+        beside_load = losses(self._known_load, self._cluster.list(POD, self._namespace, LOAD_PODS))
+        checks = [treatment.check_losses([*self.losses(), *beside_load])]
         mtls = self._order.key.profile.mtls
         proxies = Proxies(self._cluster, self._mesh, self._life.mesh_order)
         now = proxies.passages()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from live_processes import eventually
 from living_place import MASTER, Place, failed, living_place, none, pair, up
 
 from adapters import registry
@@ -138,6 +139,25 @@ def test_a_lost_pod_is_told_and_fails_the_check(place: Place, cluster: Cluster) 
         (sentence,) = environment.lost_components()
         assert sentence.startswith(f"pod {pod['metadata']['name']} is gone")
         assert "restarts" in [check.name for check in failed(environment.verify_before())]
+    finally:
+        environment.down()
+
+
+def test_a_proxy_of_the_load_that_restarts_fails_the_check(place: Place, cluster: Cluster) -> None:
+    """It comes back empty: what it counted, and perhaps requests, are lost."""
+    version = place.provider().versions("linkerd", place.infrastructure())[0]
+    environment = place.environment(pair("linkerd", version), BUILT_IN_PROFILES["mtls"])
+    try:
+        up(environment)
+        environment.start_load_workers("trial", MASTER, 1)
+        environment.verify_before()
+        (pod,) = cluster.list(POD, labels=f"{LABEL_COMPONENT}=load")
+        name = pod["metadata"]["name"]
+        place.puppet.restart(f"*/{name}", "linkerd-proxy")
+        eventually(lambda: "'exitCode': 137" in str(cluster.get(ObjectRef.of(pod))), 30.0)
+        (check,) = [check for check in environment.verify_after(0) if check.name == "restarts"]
+        assert not check.passed
+        assert f"pod {name}: container linkerd-proxy restarted: it ended with code 137" in check.seen
     finally:
         environment.down()
 

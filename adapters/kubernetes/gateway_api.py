@@ -102,6 +102,18 @@ def obstacle(there: Found | None, wanted: str, may_install: bool) -> str | None:
     )
 
 
+def missing_from(mirror: str | None, wanted: str) -> str | None:
+    """Return why a folder as mirror cannot give the bundle a mesh that reads ``wanted`` needs, or None.
+
+    Anything but a folder is not looked at.
+    """
+    if mirror is None or not _is_folder(mirror):
+        return None
+    version = version_for(wanted)
+    path = _path_in(mirror, version)
+    return None if path.is_file() else _not_there(path, version)
+
+
 def bundle(version: str, cache_dir: Path, mirror: str | None = None) -> Sequence[Manifest]:
     """Return the objects of a standard bundle, fetched once.
 
@@ -113,8 +125,7 @@ def bundle(version: str, cache_dir: Path, mirror: str | None = None) -> Sequence
         ConfigurationError: it is not there, or is something other than that bundle.
     """
     kept = cache_dir / "charts" / "gateway-api" / f"v{version}.yaml"
-    is_folder = mirror is not None and urlsplit(mirror).scheme not in {"http", "https", "oci"}
-    if kept.exists() and not is_folder:
+    if kept.exists() and (mirror is None or not _is_folder(mirror)):
         return _checked(kept.read_bytes(), version, str(kept))
     content, origin = _fetched(version, mirror)
     objects = _checked(content, version, origin)
@@ -123,7 +134,7 @@ def bundle(version: str, cache_dir: Path, mirror: str | None = None) -> Sequence
 
 
 def _fetched(version: str, mirror: str | None) -> tuple[bytes, str]:
-    name = f"gateway-api-v{version}.yaml"
+    name = _file_name(version)
     scheme = urlsplit(mirror or "").scheme
     if mirror is None:
         address = _RELEASE.format(version=version)
@@ -135,13 +146,27 @@ def _fetched(version: str, mirror: str | None) -> tuple[bytes, str]:
             f"or name a mirror that is a folder or an http address and holds {name}"
         )
     else:
-        path = Path(mirror.removeprefix("file://")).expanduser() / name
+        path = _path_in(mirror, version)
         if not path.is_file():
-            raise ConfigurationError(
-                f"{path} is not there: put the Gateway API's standard-install.yaml v{version} there"
-            )
+            raise ConfigurationError(_not_there(path, version))
         return path.read_bytes(), str(path)
     return web.get(address), web.without_userinfo(address)
+
+
+def _is_folder(mirror: str) -> bool:
+    return urlsplit(mirror).scheme not in {"http", "https", "oci"}
+
+
+def _file_name(version: str) -> str:
+    return f"gateway-api-v{version}.yaml"
+
+
+def _path_in(mirror: str, version: str) -> Path:
+    return Path(mirror.removeprefix("file://")).expanduser() / _file_name(version)
+
+
+def _not_there(path: Path, version: str) -> str:
+    return f"{path} is not there: put the Gateway API's standard-install.yaml v{version} there"
 
 
 def _checked(content: bytes, version: str, origin: str) -> Sequence[Manifest]:

@@ -55,6 +55,7 @@ class Facts:
     Attributes:
         lacking, lacking_optional: rights we do not hold; where some are lacking, nothing else was read.
         rooms: nodes that take our pods.
+        no_bundle: why the Gateway API cannot be brought from the plan's mirror, where the mesh needs it.
         is_ours: what is there of the mesh is this very owner's: an environment that is brought up again.
         lives: records of other lives of ours in the cluster, of this site and of others.
         control_planes: (namespace, pod) of the mesh's control plane that is there already.
@@ -68,6 +69,7 @@ class Facts:
     rooms: Sequence[Room] = ()
     has_default_storage: bool = True
     gateway: gateway_api.Found | None = None
+    no_bundle: str | None = None
     is_ours: bool = False
     lives: Sequence[Ledger] = ()
     control_planes: Sequence[tuple[str, str]] = ()
@@ -112,7 +114,6 @@ def read(cluster: Cluster, ask: Ask) -> Facts:
     if lacking:  # reading on would end in the first of them
         return Facts(version, lacking)
     needs = _needs(ask)
-    reads_gateway = needs.gateway_api is not None
     others = [life for life in ledgers(cluster) if life.owner != ask.owner]
     facts = Facts(
         version=version,
@@ -120,9 +121,12 @@ def read(cluster: Cluster, ask: Ask) -> Facts:
         lacking_optional=cluster.missing(tuple(OPTIONAL)),
         rooms=capacity.rooms(cluster),
         has_default_storage=not needs.storage_class or _has_default_storage(cluster),
-        gateway=gateway_api.found(cluster) if reads_gateway else None,
+        gateway=gateway_api.found(cluster) if needs.gateway_api else None,
         lives=others,
     )
+    if needs.gateway_api and facts.gateway is None:
+        mirror = ask.infrastructure.in_cluster.charts
+        facts = replace(facts, no_bundle=gateway_api.missing_from(mirror, needs.gateway_api))
     if mesh is None or order is None:
         return facts
     if _is_ours(cluster, ask):
@@ -263,8 +267,8 @@ def _needs_met(facts: Facts, ask: Ask) -> Iterator[str]:
         yield f"{_title(ask)} keeps data on a volume, and the cluster has no default StorageClass: mark one as default"
     if needs.gateway_api is not None:
         obstacle = gateway_api.obstacle(facts.gateway, needs.gateway_api, may_install)
-        if obstacle:
-            yield obstacle
+        if problem := obstacle or facts.no_bundle:
+            yield problem
 
 
 def _room(facts: Facts, ask: Ask) -> Iterator[str]:

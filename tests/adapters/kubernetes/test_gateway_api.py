@@ -161,3 +161,13 @@ def test_a_file_that_is_something_else_is_refused_whole(mirror: Path, tmp_path: 
 def test_a_mirror_without_the_bundle_says_which_file_to_put_there(mirror: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"gateway-api-v1\.4\.1\.yaml is not there: put .* v1\.4\.1 there"):
         bundle("1.4.1", tmp_path, str(mirror))
+
+
+def test_a_folder_that_lacks_the_bundle_is_told_before_anything_is_installed(tmp_path: Path) -> None:
+    missing = gateway_api.missing_from(str(tmp_path), ">=1.2,<1.5")
+    assert missing is not None
+    assert "gateway-api-v1.4.1.yaml is not there: put the Gateway API's standard-install.yaml v1.4.1 there" in missing
+    (tmp_path / "gateway-api-v1.4.1.yaml").touch()
+    assert gateway_api.missing_from(f"file://{tmp_path}", ">=1.2,<1.5") is None
+    assert gateway_api.missing_from("https://charts.example.org", ">=1.2,<1.5") is None
+    assert gateway_api.missing_from(None, ">=1.2,<1.5") is None

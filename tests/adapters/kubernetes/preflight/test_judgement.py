@@ -92,6 +92,10 @@ def test_crds_somebody_else_left_are_refused_as_charts_would_fail_on_them() -> N
     assert "1 CRDs of Istio" in problem
 
 
+def test_a_mirror_without_the_gateway_api_is_in_the_way_of_meshes_that_read_it() -> None:
+    assert _problem(replace(_FINE, no_bundle="it is not there"), _ask()) == "it is not there"
+
+
 def test_a_mesh_that_has_to_be_there_is_missed(cluster: Cluster) -> None:
     ask = _ask(cilium.MESH, "1.20.0")
     assert "is not in this cluster" in _problem(_FINE, ask)

@@ -30,6 +30,8 @@ CUT_OFF: Mapping[str, str] = {
     "conformance": "what was half done is removed from the site",
 }
 
+_OF_WHAT_STANDS = frozenset({"configure", "verify", "uninstall"})  # whatever its version is
+
 
 class OperationRequest(Strict):
     """What a user asks for. ``clean`` removes whatever Meshgauge left in a cluster; it names no mesh."""
@@ -68,7 +70,8 @@ class OperationRequest(Strict):
         """What it does, in a few words."""
         if self.adapter is None:
             return f"{self.action} (dry run)" if self.dry_run else self.action
-        return f"{self.action} {self.adapter} {self.version}"
+        chooses = self.action not in _OF_WHAT_STANDS
+        return f"{self.action} {self.adapter} {self.version}" if chooses else f"{self.action} {self.adapter}"
 
     @property
     def infrastructure(self) -> Infrastructure:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from live_processes import eventually
-from living_place import MASTER, Place, failed, living_place, none, pair, up
+from living_place import MASTER, Place, failed, none, pair, up
 
 from adapters import registry
 from adapters.kubernetes.api import LABEL_COMPONENT, Cluster, Kind, ObjectRef
@@ -27,14 +26,6 @@ from meshgauge.workloads import Workload as Spec
 POD = Kind("v1", "Pod")
 JOB = Kind("batch/v1", "Job")
 NAMESPACE = Kind("v1", "Namespace")
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    """A fake API server, and puppets that make it live."""
-    with living_place(tmp_path) as made:
-        monkeypatch.setenv("KUBECONFIG", str(made.fake.kubeconfig))
-        yield made
 
 
 @pytest.fixture

@@ -7,12 +7,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from living_place import MASTER, Place, failed, living_place, none, pair, up
+from living_place import MASTER, Place, failed, none, pair, up
 
 from adapters import registry
 from adapters.contract import Check
@@ -33,14 +32,10 @@ POD = Kind("v1", "Pod")
 MESHES = ("istio", "kuma", pytest.param("consul", marks=pytest.mark.slow))  # whose hooks take a minute to give up
 
 
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    """A fake API server, and puppets that make it live."""
-    with living_place(tmp_path) as made:
-        monkeypatch.setenv("KUBECONFIG", str(made.fake.kubeconfig))
-        monkeypatch.setattr(collecting, "_ARRIVAL_S", 0.2)
-        monkeypatch.setattr(collecting, "_AGAIN_S", 0.05)
-        yield made
+@pytest.fixture(autouse=True)
+def _no_flush_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collecting, "_ARRIVAL_S", 0.2)
+    monkeypatch.setattr(collecting, "_AGAIN_S", 0.05)
 
 
 @pytest.fixture

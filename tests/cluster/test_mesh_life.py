@@ -150,6 +150,7 @@ def test_a_mesh_leaves_what_a_neighbour_had_there_before(ground: Ground, life_of
         life.uninstall()
     after = everything(ground.client)
     ground.client.delete(f"/api/v1/namespaces/{space}")
+    eventually(lambda: not ground.client.get(f"/api/v1/namespaces/{space}"))  # the next test must not see it go
     assert after == before
 
 

@@ -110,6 +110,7 @@ CONTROL_PLANES: Final = (
         "cilium",
         "cilium-operator",
         here=((*_LEASES, "cilium-operator-resource-lock"),),
+        gateway_classes={"cilium": "io.cilium/gateway-controller"},
         definitions=(
             ("ciliumnetworkpolicies", "CiliumNetworkPolicy", "cilium.io", "Namespaced", "v2"),
             ("ciliumidentities", "CiliumIdentity", "cilium.io", "Cluster", "v2"),

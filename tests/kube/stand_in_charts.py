@@ -37,6 +37,16 @@ _LINKERD: Final = {"2026.6.3": "edge-26.6.3", "2026.8.3": "edge-26.8.3"}
 _CONSUL: Final = {"1.9.11": "1.22.7", "2.0.3": "2.0.3"}
 _KUMA: Final = {"2.13.0": "2.13.0", "2.14.3": "2.14.3"}
 _CILIUM: Final = {"1.19.6": "1.19.6", "1.20.0": "1.20.0"}
+_CILIUM_CONFIG: Final = {
+    "enable-gateway-api": "true",
+    "enable-l7-proxy": "true",
+    "external-envoy-proxy": "true",
+    "proxy-cluster-max-connections": "999999",
+    "proxy-cluster-max-pending-requests": "999999",
+    "proxy-cluster-max-requests": "999999",
+    "proxy-idle-timeout-seconds": "604800",
+    "envoy-access-log-enabled": "false",
+}
 _ISTIO_CRDS: Final = (
     *(Crd("networking.istio.io", kind, ("v1", "v1beta1", "v1alpha3"))
       for kind in ("VirtualService", "DestinationRule", "Gateway", "ServiceEntry", "Sidecar", "WorkloadEntry",
@@ -193,17 +203,17 @@ def _kuma() -> Chart:
 
 
 def _cilium() -> Chart:
+    """Return Cilium as its owner has it who gave it the values a fair comparison needs."""
+    agent = daemon_set("cilium", {"k8s-app": "cilium"}, ("cilium-agent",))
+    agent[-1]["metadata"]["labels"]["helm.sh/chart"] = "cilium-{{ .Chart.Version }}"
+    envoy = daemon_set("cilium-envoy", {"k8s-app": "cilium-envoy"}, ("cilium-envoy",))
+    envoy[-1]["spec"]["template"]["spec"]["containers"][0]["args"] = ["--", "--base-id 0", "--concurrency", "1"]
     objects = [
-        *daemon_set("cilium", {"k8s-app": "cilium"}, ("cilium-agent",)),
-        *daemon_set("cilium-envoy", {"k8s-app": "cilium-envoy"}, ("cilium-envoy",)),
+        *agent,
+        *envoy,
         *deployment("cilium-operator", {"io.cilium/app": "operator"}, ("cilium-operator",)),
         *role("cilium", "cilium"),
-        {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {"name": "cilium-config"},
-            "data": {"enable-l7-proxy": "true"},
-        },
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "cilium-config"}, "data": _CILIUM_CONFIG},
     ]
     return Chart("cilium", _CILIUM, objects)
 

@@ -163,8 +163,9 @@ class MeshLife:
         if mesh is None:
             return ()
         order = self.mesh_order
+        releases = mesh.releases(order)  # none of a mesh that is attached to
         return [
-            self._check_releases(mesh.releases(order)),
+            *([self._check_releases(releases)] if releases else []),
             self._check_ready("control_plane", mesh.readiness(order)),
             self._check_ready("configuration", self._configured(mesh)),
         ]

@@ -239,7 +239,7 @@ def way_to_collector(order: MeshOrder) -> list[Manifest]:
 
 def _collector_host(order: MeshOrder) -> str:
     """Return the collector as Istio's registry calls it."""
-    return f"{tracing.collector_host(order)}.cluster.local"
+    return f"{tracing.collector_host(order)}.{order.cluster_domain}"
 
 
 def made(order: MeshOrder, kind: Kind, name: str, spec: Mapping[str, Any]) -> Manifest:

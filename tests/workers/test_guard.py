@@ -20,21 +20,23 @@ MEMBERS = 5  # the guard, the program, its child, its session leader, its daemon
 
 
 @pytest.fixture
-def guarded(family: list[str], cookie: str, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A guarded family that is up."""
+def guarded(
+    family: list[str], cookie: str, carriers: Carriers, eventually: Eventually, tmp_path: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A guarded family that is up, all of it."""
     with (tmp_path / "log").open("wb") as log:
         process = guard.start_guarded(family, time.monotonic() + 60, {**os.environ, "COOKIE": cookie}, log)
     assert process.stdout is not None
-    assert process.stdout.readline() == b"up\n"
-    yield process
-    guard.stop(process)
-    process.stdout.close()
+    try:
+        assert process.stdout.readline() == b"up\n"
+        eventually(lambda: len(carriers()) == MEMBERS)  # each starts the next
+        yield process
+    finally:
+        guard.stop(process)
+        process.stdout.close()
 
 
-def test_a_closed_pipe_ends_the_whole_family(
-    guarded: subprocess.Popen[bytes], carriers: Carriers, eventually: Eventually
-) -> None:
-    eventually(lambda: len(carriers()) == MEMBERS)  # each starts the next
+def test_a_closed_pipe_ends_the_whole_family(guarded: subprocess.Popen[bytes], carriers: Carriers) -> None:
     guard.stop(guarded)
     assert carriers() == []
 
@@ -75,15 +77,14 @@ def test_an_owner_killed_with_9_leaves_nothing_within_five_seconds(
         f"process = guard.start_guarded({family!r}, time.monotonic() + 60, os.environ, open({log!r}, 'wb'))\n"
         "print(process.stdout.readline().decode(), flush=True)\ntime.sleep(600)\n"
     )
-    owner = subprocess.Popen(
-        [sys.executable, "-c", source], stdout=subprocess.PIPE, env={**os.environ, "COOKIE": cookie}
-    )
-    assert owner.stdout is not None
-    assert owner.stdout.readline() == b"up\n"
-    assert len(carriers()) == MEMBERS + 1
-    os.kill(owner.pid, signal.SIGKILL)
-    owner.wait()
-    owner.stdout.close()
+    environment = {**os.environ, "COOKIE": cookie}
+    with subprocess.Popen([sys.executable, "-c", source], stdout=subprocess.PIPE, env=environment) as owner:
+        try:
+            assert owner.stdout is not None
+            assert owner.stdout.readline() == b"up\n"
+            eventually(lambda: len(carriers()) == MEMBERS + 1)
+        finally:
+            os.kill(owner.pid, signal.SIGKILL)
     eventually(lambda: carriers() == [], within_s=5.0)
 
 

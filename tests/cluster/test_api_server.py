@@ -240,6 +240,8 @@ def test_what_an_object_owned_goes_after_it(server: Ground, space: str) -> None:
     server.client.post(f"{space}/configmaps", owned)
     server.client.delete(f"{space}/configmaps/owner", propagationPolicy="Background")
     eventually(lambda: server.client.get(f"{space}/configmaps/owned") is None)
+    server.client.post(f"{space}/configmaps", owned)  # by a controller that has not heard
+    eventually(lambda: server.client.get(f"{space}/configmaps/owned") is None)
 
 
 def test_a_namespace_takes_all_that_is_in_it_along_and_nothing_new_in(server: Ground, space: str) -> None:

@@ -22,6 +22,7 @@ class Controllers:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._seen = 0
+        self._gone: set[str] = set()  # uids of what was deleted
         self._thread = threading.Thread(target=self._run, name="fake-controllers", daemon=True)
 
     def start(self) -> None:
@@ -46,11 +47,21 @@ class Controllers:
     def _follow(self, change: Change) -> None:
         if change.stored_as == ("", "namespaces") and change.old is None and change.new:
             self._furnish(change.new["metadata"]["name"])
+        if change.old is None and change.new:
+            self._refuse_to_adopt(change.new)
         if change.new is None and change.old:
             uid = change.old["metadata"]["uid"]
+            self._gone.add(uid)
             for resource, orphan in self._where(lambda m: uid in _owner_uids(m)):
                 if len(_owner_uids(orphan)) == 1:
                     self._delete(resource, orphan)
+
+    def _refuse_to_adopt(self, made: Manifest) -> None:
+        """Collect what a controller with an old view made for an owner that has gone meanwhile."""
+        owners = _owner_uids(made)
+        if owners and self._gone.issuperset(owners):
+            for resource, orphan in self._where(lambda m: m["metadata"]["uid"] == made["metadata"]["uid"]):
+                self._delete(resource, orphan)
 
     def _furnish(self, namespace: str) -> None:
         """Put into a new namespace what every cluster puts there."""

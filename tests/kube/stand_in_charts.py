@@ -37,7 +37,8 @@ _LINKERD: Final = {"2026.6.3": "edge-26.6.3", "2026.8.3": "edge-26.8.3"}
 _CONSUL: Final = {"1.9.11": "1.22.7", "2.0.3": "2.0.3"}
 _KUMA: Final = {"2.13.0": "2.13.0", "2.14.3": "2.14.3"}
 _CILIUM: Final = {"1.19.6": "1.19.6", "1.20.0": "1.20.0"}
-_CILIUM_CONFIG: Final = {
+# What stands in cilium-config where its owner gave it the values a fair comparison needs.
+CILIUM_CONFIG: Final = {
     "enable-gateway-api": "true",
     "enable-l7-proxy": "true",
     "external-envoy-proxy": "true",
@@ -213,7 +214,7 @@ def _cilium() -> Chart:
         *envoy,
         *deployment("cilium-operator", {"io.cilium/app": "operator"}, ("cilium-operator",)),
         *role("cilium", "cilium"),
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "cilium-config"}, "data": _CILIUM_CONFIG},
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "cilium-config"}, "data": CILIUM_CONFIG},
     ]
     return Chart("cilium", _CILIUM, objects)
 

@@ -27,7 +27,7 @@ _START_PERIOD_S: Final = 1
 _PROBE_PERIOD_S: Final = 10  # while it is measured: each probe is a request more
 _GRACE_S: Final = 5  # nothing of value is lost when an application under test ends
 _HOOK: Final = "helm.sh/hook"
-_PREFERRED: Final = "preferredDuringSchedulingIgnoredDuringExecution"
+PREFERRED: Final = "preferredDuringSchedulingIgnoredDuringExecution"
 
 # Workloads by the path of their pod template.
 _TEMPLATES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -148,10 +148,10 @@ def placed(
         }
 
     avoid = [{"weight": 100, "podAffinityTerm": term(away_from)}, {"weight": 50, "podAffinityTerm": term(together)}]
-    pod.setdefault("affinity", {}).setdefault("podAntiAffinity", {_PREFERRED: avoid})
+    pod.setdefault("affinity", {}).setdefault("podAntiAffinity", {PREFERRED: avoid})
     if near:
         wanted = pod["affinity"].setdefault("nodeAffinity", {})
-        wanted.setdefault(_PREFERRED, []).extend({"weight": 100, "preference": _node(name)} for name in sorted(near))
+        wanted.setdefault(PREFERRED, []).extend({"weight": 100, "preference": _node(name)} for name in sorted(near))
 
 
 def _node(name: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from adapters.contract import Check
 from adapters.kubernetes.api import LABEL_COMPONENT, Cluster, Manifest
 from adapters.kubernetes.counting.components import COLLECTOR
-from adapters.kubernetes.environments.application import APP, LOAD
+from adapters.kubernetes.environments.application import APP, LOAD, PREFERRED
 from adapters.kubernetes.environments.load_jobs import POD, OwnPods, own_container, own_pod
 from adapters.kubernetes.environments.pods import is_running, name_of
 from adapters.kubernetes.environments.treatment import SpanOrder, check_spans
@@ -91,9 +91,7 @@ def _elsewhere(pods: OwnPods) -> dict[str, Any]:
         for chosen in (pods.cluster.app_nodes, pods.cluster.load_nodes)
         for key, value in chosen.items()
     ]
-    return {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": terms}} | (
-        {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": others}} if others else {}
-    )
+    return {"podAntiAffinity": {PREFERRED: terms}} | ({"nodeAffinity": {PREFERRED: others}} if others else {})
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,19 +100,12 @@ class Proxies:
 
 
 @pytest.fixture
-def proxies(fake: FakeCluster) -> Iterator[Proxies]:
+def proxies(fake: FakeCluster, sink_port: int) -> Proxies:
     """Proxies, and a pod whose program is a process of this host."""
-    argv = [sys.executable, "-m", "adapters.span_sink", "--host", "127.0.0.1", "--port", "0"]
-    process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        found = Proxies(int(process.stdout.readline().rpartition(":")[2]))
-        _pod(fake, "trace-collector-1")
-        fake.texts["*/pods/trace-collector-1:9411/proxy/count"] = found.read
-        yield found
-    finally:
-        with process:
-            process.terminate()
+    found = Proxies(sink_port)
+    _pod(fake, "trace-collector-1")
+    fake.texts["*/pods/trace-collector-1:9411/proxy/count"] = found.read
+    return found
 
 
 def _pod(fake: FakeCluster, name: str) -> None:

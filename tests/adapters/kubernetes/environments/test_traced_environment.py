@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -47,18 +45,11 @@ def cluster(place: Place) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def collector(place: Place) -> Iterator[str]:
+def collector(place: Place, sink_port: int) -> str:
     """The URL of the program that stands behind the collector's pod."""
-    argv = [sys.executable, "-m", "adapters.span_sink", "--host", "127.0.0.1", "--port", "0"]
-    process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        url = f"http://127.0.0.1:{int(process.stdout.readline().rpartition(':')[2])}"
-        place.answers("*/pods/trace-collector-*:9411/proxy/count", lambda _: httpx.get(f"{url}{COUNT_PATH}").text)
-        yield url
-    finally:
-        with process:
-            process.terminate()
+    url = f"http://127.0.0.1:{sink_port}"
+    place.answers("*/pods/trace-collector-*:9411/proxy/count", lambda _: httpx.get(f"{url}{COUNT_PATH}").text)
+    return url
 
 
 def environment_of(place: Place, mesh: str, profile: Profile = TRACED, **order: Any) -> KubernetesEnvironment:

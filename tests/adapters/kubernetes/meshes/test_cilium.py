@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from stand_in_charts import CILIUM_CONFIG
 
 from adapters.kubernetes.api import Manifest
 from adapters.kubernetes.helm.contract import ChartVersion
@@ -23,16 +24,7 @@ PLAIN = BUILT_IN_PROFILES["plain"]
 
 def installation(version: str = "1.20.0", threads: int = 1, **config: str | None) -> dict[str, Manifest]:
     """Return what Meshgauge looks at, as chart 1.20 makes it with the values we ask for."""
-    data = {
-        "enable-gateway-api": "true",
-        "enable-l7-proxy": "true",
-        "external-envoy-proxy": "true",
-        "proxy-cluster-max-connections": "999999",
-        "proxy-cluster-max-pending-requests": "999999",
-        "proxy-cluster-max-requests": "999999",
-        "proxy-idle-timeout-seconds": "604800",
-        "envoy-access-log-enabled": "false",
-    } | {key.replace("_", "-"): value for key, value in config.items()}
+    data = CILIUM_CONFIG | {key.replace("_", "-"): value for key, value in config.items()}
     labels = {"k8s-app": "cilium", "helm.sh/chart": f"cilium-{version}"}
     args = ["--", "-c /var/run/cilium/envoy/bootstrap-config.json", "--base-id 0", "--log-level info"]
     containers = [{"name": "cilium-envoy", "args": [*args, "--concurrency", str(threads)]}]

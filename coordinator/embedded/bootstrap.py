@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from coordinator.embedded.logfiles import bound_log, last_lines, open_log, size_bytes
+from coordinator.embedded.detached import DetachedSupervisor
+from coordinator.embedded.logfiles import bound_log, last_lines, size_bytes
 from coordinator.embedded.places import remove_run_dir
 from coordinator.embedded.processes import ProcessId, describe, kill_all, processes_of, send, wait_until_gone
-from coordinator.embedded.services import variables
 from coordinator.embedded.state import (
     ServicePhase,
     ServiceState,
@@ -100,7 +99,7 @@ def _launch(settings: Settings, report: Report, table: str) -> State | None:
     log_start = size_bytes(log)
     earlier = read_state(settings.data_dir)
     report(f"starting Meshgauge on {settings.data_dir}")
-    child = _Child(_spawn_detached(settings, table, log))
+    child = DetachedSupervisor()
 
     def problem() -> str:
         state = read_state(settings.data_dir)
@@ -110,61 +109,15 @@ def _launch(settings: Settings, report: Report, table: str) -> State | None:
         return lines[0] if lines else f"the supervisor ended at once; see {log}"
 
     try:
+        child.start(settings, table, log)
         return _wait(settings.data_dir, report, child.is_alive, problem, child.pid)
     except ServiceUnavailableError:
         if child.exit_code == EXIT_LOCKED:
             return None
         raise
     except KeyboardInterrupt:
-        child.end()  # it may have written no state yet by which `down` would find it
+        child.end(DOWN_LIMIT_S)  # it may have written no state yet by which `down` would find it
         raise
-
-
-class _Child:
-    """A child this process may leave running when it ends (subprocess.Popen would warn about that)."""
-
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-        self.exit_code: int | None = None
-
-    def is_alive(self) -> bool:
-        if self.exit_code is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            self.exit_code = os.waitstatus_to_exitcode(status) if pid else None
-        return self.exit_code is None
-
-    def end(self) -> None:
-        """Ask it to stop all it started, and wait for that."""
-        if self.is_alive():
-            os.kill(self.pid, signal.SIGTERM)
-        deadline_s = time.monotonic() + DOWN_LIMIT_S
-        while self.is_alive() and time.monotonic() < deadline_s:
-            time.sleep(_POLL_S)
-
-
-def _spawn_detached(settings: Settings, table: str, log: Path) -> int:
-    """Start the supervisor in a session of its own, its output in ``log``; return its pid."""
-    descriptor = open_log(log)
-    argv = [sys.executable, "-m", "coordinator.embedded.supervisor", "--table", table]
-    try:
-        return os.posix_spawn(
-            argv[0],
-            argv,
-            {**_foreign_environment(), **variables(settings)},
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_DUP2, descriptor, 1),
-                (os.POSIX_SPAWN_DUP2, descriptor, 2),
-            ],
-            setsid=True,
-        )
-    finally:
-        os.close(descriptor)
-
-
-def _foreign_environment() -> dict[str, str]:
-    """Return our environment without settings: what the caller decided goes in their place."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("MESHGAUGE_")}
 
 
 def _wait(

@@ -81,7 +81,7 @@ class Supervisor:
         self._signals = signals
         services = table(settings, instance)
         surroundings = Surroundings(
-            env={**os.environ, COOKIE: instance.instance, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
             logs=log_dir(instance.data_dir),
             cwd=instance.data_dir,
         )
@@ -137,7 +137,10 @@ class Supervisor:
     def _start_sentinel(self) -> subprocess.Popen[bytes]:
         homes = [str(home) for home in self._instance.server_dirs()]
         argv = [sys.executable, "-m", "coordinator.embedded.sentinel", self._instance.instance, *homes]
-        return subprocess.Popen(argv, stdin=subprocess.PIPE, start_new_session=True, cwd=self._instance.data_dir)
+        env = {name: value for name, value in os.environ.items() if name != COOKIE}  # else a sweep would take it, too
+        return subprocess.Popen(
+            argv, env=env, stdin=subprocess.PIPE, start_new_session=True, cwd=self._instance.data_dir
+        )
 
     def _stop(self) -> None:
         """End all services, dependents first, then whatever else carries the cookie."""
@@ -262,6 +265,7 @@ def supervise(settings: Settings, table: Table) -> int:
         if previous is not None:
             write_state(settings.data_dir, ended(previous))
         instance = decide(settings, previous)
+        os.environ[COOKIE] = instance.instance  # for what prepares a service (initdb), too: a sweep must find it
         try:
             return Supervisor(settings, instance, table, signals).run()
         finally:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 import pytest
@@ -21,8 +22,9 @@ from pydantic import SecretStr
 from sqlalchemy.engine import make_url
 
 from coordinator.embedded.bootstrap import down, up
+from coordinator.embedded.detached import DetachedSupervisor
 from coordinator.embedded.processes import ProcessId, processes_of, read_stat
-from coordinator.embedded.state import State, read_state, running_state
+from coordinator.embedded.state import State, prepare_data_dir, read_state, running_state
 from coordinator.embedded.supervisor import EXIT_LOCKED
 from meshgauge.errors import ConfigurationError, ServiceUnavailableError
 from meshgauge.settings import Settings
@@ -178,6 +180,55 @@ def test_nothing_survives_a_killed_supervisor_for_five_seconds_and_the_next_up_w
     second = start(table)
     assert query(second.database_url, "SELECT answer FROM kept") == [(3,)]
     assert not Path(first.run_dir).exists()
+
+
+def test_what_prepares_a_service_does_not_survive_a_killed_supervisor_either(
+    start: Start, settings: Settings, table_of: TableOf, tmp_path: Path, eventually: Eventually
+) -> None:
+    noted = tmp_path / "pid"
+    lingering = f"import os, pathlib, signal; pathlib.Path({str(noted)!r}).write_text(str(os.getpid())); signal.pause()"
+    table = table_of(
+        "    import subprocess\n"
+        "    def prepare():\n"
+        f"        subprocess.run(python({lingering!r}), check=False)\n"
+        "        return {}\n"
+        "    return [Service('slow', python('pass'), prepare=prepare)]"
+    )
+    child = DetachedSupervisor()
+    prepare_data_dir(settings.data_dir)
+    child.start(settings, table, tmp_path / "log")
+    eventually(lambda: noted.exists() and noted.read_text(encoding="ascii"))
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGKILL)
+    eventually(lambda: not child.is_alive())
+    eventually(lambda: read_stat(int(noted.read_text(encoding="ascii"))) is None, within_s=5.0)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_in_the_moment_the_supervisor_is_spawned_ends_it(
+    start: Start, table_of: TableOf, monkeypatch: pytest.MonkeyPatch, how: signal.Signals
+) -> None:
+    spawned: list[int] = []
+    spawn = os.posix_spawn
+
+    def interrupted(*arguments: Any, **options: Any) -> int:
+        spawned.append(spawn(*arguments, **options))
+        signal.raise_signal(how)
+        return spawned[0]
+
+    def end(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "posix_spawn", interrupted)
+    before = signal.signal(how, end)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            start(table_of(f"    return [Service('x', python({DAEMON!r}))]"))
+        assert signal.getsignal(how) is end
+    finally:
+        signal.signal(how, before)
+    with pytest.raises(ChildProcessError):  # it was ended and its exit code taken
+        os.waitpid(spawned[0], os.WNOHANG)
 
 
 def test_down_ends_what_a_killed_supervisor_left_and_says_when_nothing_ran(start: Start, settings: Settings) -> None:

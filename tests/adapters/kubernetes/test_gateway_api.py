@@ -14,6 +14,7 @@ from adapters.kubernetes import gateway_api
 from adapters.kubernetes.api import LABEL_OWNER, LABEL_SITE, OWNER, Cluster, Manifest
 from adapters.kubernetes.gateway_api import Found, bundle, found, install, obstacle, references, version_for
 from adapters.kubernetes.server.connection import connect
+from adapters.kubernetes.server.waiting import wait_gone
 from meshgauge.errors import ConfigurationError, EnvironmentUpError
 
 LABELS = {LABEL_OWNER: OWNER, LABEL_SITE: "here"}
@@ -92,6 +93,7 @@ def test_a_bundle_comes_whole_marked_as_ours_and_goes_whole(cluster: Cluster, mi
     install(cluster, objects, LABELS, 30)
     for ref in references(objects):
         assert cluster.delete(ref)
+    wait_gone(cluster, references(objects), 30)  # definitions go once their objects have
     assert found(cluster) is None
 
 

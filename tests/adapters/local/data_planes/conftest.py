@@ -217,14 +217,19 @@ def backend() -> Iterator[Backend]:
     thread.join()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def free_endpoint() -> Callable[[], Endpoint]:
-    """Return a maker of loopback endpoints nobody uses."""
+    """Return a maker of loopback endpoints nobody uses, each given once: the system may name a port again."""
+    given: set[Endpoint] = set()
 
     def make() -> Endpoint:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            return Endpoint(*probe.getsockname())
+        while True:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                endpoint = Endpoint(*probe.getsockname())
+            if endpoint not in given:
+                given.add(endpoint)
+                return endpoint
 
     return make
 

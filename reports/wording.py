@@ -233,10 +233,12 @@ def _cost_clause(of: dict[str, Comparison]) -> str:
     if is_baseline(cost.pair.control.environment.mesh):
         proxies = len(cost.pair.cell.environment.mesh.hops)
         what = "its proxy costs" if proxies == 1 else f"its {proxies} proxies cost"
-        shown = f"{difference(cost).split(NBSP)[0]} {interval(cost)}".replace("+", "")
-        return f"{what} {shown} cores per 1000 rps"
+        size = difference(cost).split(NBSP)[0].replace("+", "")
+        if cost.interval is None:
+            return f"{what} {size} cores per 1000 rps in a single block"
+        return f"{what} {size} {interval(cost).replace('+', '')} cores per 1000 rps"
     word = of["cpu"].verdict.word if "cpu" in of and of["cpu"].verdict else "invalid"
-    return f"CPU of the proxies {difference(cost)} {interval(cost)} (app and data plane: {word})"
+    return f"CPU of the proxies {_seen(cost)} (app and data plane: {word})"
 
 
 def within(interval_: Interval | None, metric: Metric) -> str:

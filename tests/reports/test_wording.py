@@ -12,7 +12,7 @@ from meshgauge.matrix import MeshArm
 from meshgauge.run import RunRecord
 from reports.analysis import analyse
 from reports.headlines import headlines, overall
-from reports.wording import NBSP, added, companion, difference, interval, level, on_scale, signed
+from reports.wording import ABSENT, NBSP, added, companion, difference, interval, level, on_scale, signed
 
 MakeRun = Callable[..., RunRecord]
 TRUTH = {"envoy-1.40.0": 1.61, "envoy-1.36.4": 1.7, "nginx-1.31.0": 1.2, "haproxy-2.8.9": 1.1}
@@ -50,6 +50,13 @@ def test_each_arms_sentence_has_size_interval_milliseconds_and_cost(make_run: Ma
     assert f"the median request is {difference(c).lstrip('+')} slower than no mesh [" in text
     assert f"{added(c)} in this run" in text
     assert "its 2 proxies cost 0.398 [0.393, 0.403] cores per 1000 rps." in text
+
+
+def test_a_single_block_has_a_size_and_no_interval(make_run: MakeRun) -> None:
+    sentences = [text for answer in headlines(analyse(make_run(blocks=1, ratio=TRUTH))) for _, text in answer.sentences]
+    assert any(text.endswith("cores per 1000 rps in a single block.") for text in sentences)
+    assert any("CPU of the proxies" in text and "in a single block (app and data plane:" in text for text in sentences)
+    assert not any(ABSENT in text for text in sentences)
 
 
 def test_an_inconclusive_answer_says_what_it_would_take(make_run: MakeRun) -> None:
